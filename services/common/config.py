@@ -1,0 +1,85 @@
+"""Settings of every service, typed, from the environment."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What a service process reads from `INTERCHANGE_*`.
+
+    Each field is the variable of the same name in capitals. Times end in
+    their unit. `INTERCHANGE_DATABASE_PASSWORD_FILE` may hold a path in place of
+    a password in the environment.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="INTERCHANGE_", frozen=True, extra="ignore")
+
+    listen: str = "127.0.0.1:9000"
+    """Address of the gRPC server; port 0 takes a free one."""
+    probe_listen: str = "127.0.0.1:0"
+    """Address of the HTTP server of /metrics and /health."""
+    database_url: str = "postgresql://127.0.0.1:5432/interchange"
+    """Postgres without user; each service adds its own two roles."""
+    database_password: SecretStr = SecretStr("")
+    """Password of the service roles."""
+    database_password_file: Path | None = None
+    """File that holds the password; wins over the variable."""
+    database_pool_size: int = Field(default=20, ge=1, le=200)
+    """Connections of the api role, at most."""
+    database_pipeline_pool_size: int = Field(default=6, ge=2, le=50)
+    """Connections of the pipeline role, at most."""
+    database_statement_timeout_ms: int = Field(default=30_000, ge=100)
+    """A statement that takes longer is cancelled."""
+    database_idle_in_transaction_timeout_ms: int = Field(default=10_000, ge=100)
+    """A transaction that idles longer is ended: it would stall every relay."""
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """Redis; a cache, never the authority."""
+    kafka_bootstrap: str = "127.0.0.1:9092"
+    """Kafka brokers, comma-separated."""
+    kafka_partitions: int = Field(default=12, ge=1, le=1000)
+    """Partitions of a topic that is created."""
+    kafka_replication: int = Field(default=1, ge=1, le=5)
+    """Replicas of a topic that is created."""
+    kafka_topic_prefix: str = ""
+    """Put before each topic name, so that two meshes can share brokers."""
+    egress: str = "127.0.0.1:8081"
+    """Where services dial each other: the sidecar's egress listener."""
+    outbox_shards: int = Field(default=1, ge=1, le=64)
+    """Shards of each outbox, each with one relay. Change only while drained."""
+    outbox_poll_min_ms: int = Field(default=2, ge=1)
+    """Pause between polls of a busy outbox."""
+    outbox_poll_max_ms: int = Field(default=25, ge=1)
+    """Pause between polls of an idle outbox."""
+    consumer_batch_size_max: int = Field(default=4000, ge=1)
+    """Events applied in one transaction, at most."""
+    consumer_gap_wait_ms: int = Field(default=2_000, ge=0)
+    """How long a missing event is awaited before the event store is asked."""
+    batch_size_max: int = Field(default=2000, ge=1)
+    """Commands written in one transaction, at most."""
+    message_bytes_max: int = Field(default=4 * 1024 * 1024, ge=1024)
+    """Largest gRPC message accepted."""
+    concurrent_streams_max: int = Field(default=1024, ge=1)
+    """Calls on one connection at the same time, at most."""
+    deadline_default_ms: int = Field(default=15_000, ge=1)
+    """Deadline of a unary call that brings none."""
+    drain_ms: int = Field(default=30_000, ge=0)
+    """Longest time that a stopping server waits for its calls."""
+    drain_notice_ms: int = Field(default=1_500, ge=0)
+    """How long a stopping server still takes calls while health says NOT_SERVING."""
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+    trace_endpoint: str = ""
+    """OTLP gRPC endpoint, host:port; no traces are sent when empty."""
+    trace_ratio: float = Field(default=0.01, ge=0, le=1)
+    """Share of the traces started here that are kept; a caller's decision wins."""
+    archive_dir: Path = Path("archive")
+    """Folder of archived event partitions."""
+
+    @property
+    def password(self) -> str:
+        """The password of the service roles."""
+        if self.database_password_file is not None:
+            return self.database_password_file.read_text().strip()
+        return self.database_password.get_secret_value()
