@@ -109,7 +109,6 @@ cdef uint8_t _parse(Text text, int scale, int64_t* value) noexcept nogil:
         if digit == 0:
             # Held back: a zero counts only once another digit follows it.
             zeros += significant > 0
-            power += pointed and significant == 0
             continue
         significant += zeros + 1
         if significant <= 19:

@@ -1,0 +1,273 @@
+"""Double entry journals as columns: every journal sums to zero per asset.
+
+An account has the sub-accounts PENDING (trade date) and SETTLED (settlement
+date), their mirrors STREET_PENDING and STREET_SETTLED for the other side, and
+FEES. An asset is an int64 that the caller chose; an amount is a signed int64,
+of the asset's quantity scale or minor units.
+
+Arrays are C-contiguous and of one length; new ones are returned. Raises
+ValueError (dtype, length, layout, a negative fee or size), IndexError (an
+index outside its range) and OverflowError (the negative of INT64_MIN), always
+before anything is returned.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t
+from libc.stdlib cimport qsort
+from native.check cimport indexes_within, same_length
+from native.wide cimport fits, int128
+
+
+class Entries(NamedTuple):
+    """Columns of k entries, adjacent by journal, legs counted from 0."""
+
+    journal: np.ndarray
+    leg: np.ndarray
+    sub_account: np.ndarray
+    asset: np.ndarray
+    amount: np.ndarray
+
+
+cdef class Writer:
+    """Columns of a known number of entries, filled from the front."""
+
+    cdef Py_ssize_t at
+    cdef int64_t[::1] journal, asset, amount
+    cdef uint8_t[::1] leg, sub_account
+    cdef tuple columns
+
+    def __cinit__(self, Py_ssize_t count):
+        self.at = 0
+        self.columns = (
+            np.empty(count, np.int64), np.empty(count, np.uint8),
+            np.empty(count, np.uint8), np.empty(count, np.int64),
+            np.empty(count, np.int64),
+        )
+        self.journal, self.leg, self.sub_account, self.asset, self.amount = self.columns
+
+    cdef inline void pair(
+        self, int64_t journal, uint8_t leg, uint8_t ours, uint8_t theirs,
+        int64_t asset, int64_t amount,
+    ) noexcept nogil:
+        """Write +amount to one sub-account and -amount to its mirror."""
+        cdef Py_ssize_t at = self.at
+        self.journal[at] = self.journal[at + 1] = journal
+        self.asset[at] = self.asset[at + 1] = asset
+        self.leg[at], self.leg[at + 1] = leg, leg + 1
+        self.sub_account[at], self.sub_account[at + 1] = ours, theirs
+        self.amount[at], self.amount[at + 1] = amount, -amount
+        self.at = at + 2
+
+
+def trade_entries(
+    const int64_t[::1] security not None,
+    const int64_t[::1] cash not None,
+    const int64_t[::1] quantity not None,
+    const int64_t[::1] amount not None,
+    const int64_t[::1] fee not None,
+):
+    """Write the trade-date journals of n trades, four entries each or six with a fee.
+
+    security and cash are assets; quantity and amount are signed alike (a buy
+    is +, pays +); fee >= 0. Legs: security PENDING +q, STREET_PENDING -q; cash
+    PENDING -a, STREET_PENDING +a; and cash PENDING -fee, FEES +fee.
+    """
+    cdef Py_ssize_t i, n = security.shape[0], charged = 0
+    same_length("cash", cash.shape[0], n)
+    same_length("quantity", quantity.shape[0], n)
+    same_length("amount", amount.shape[0], n)
+    same_length("fee", fee.shape[0], n)
+    _negatable("quantity", quantity)
+    _negatable("amount", amount)
+    with nogil:
+        for i in range(n):
+            if fee[i] < 0:
+                with gil:
+                    raise ValueError(f"fee[{i}] was {fee[i]}, expected >= 0")
+            charged += fee[i] != 0
+    cdef Writer writer = Writer(4 * n + 2 * charged)
+    with nogil:
+        for i in range(n):
+            writer.pair(i, 0, PENDING, STREET_PENDING, security[i], quantity[i])
+            writer.pair(i, 2, PENDING, STREET_PENDING, cash[i], -amount[i])
+            if fee[i] != 0:
+                writer.pair(i, 4, PENDING, FEES, cash[i], -fee[i])
+    return Entries(*writer.columns)
+
+
+def transfer_entries(
+    const int64_t[::1] asset not None, const int64_t[::1] amount not None
+):
+    """Write the journals of n transfers (deposit +): SETTLED +x, STREET_SETTLED -x."""
+    cdef Py_ssize_t i, n = asset.shape[0]
+    same_length("amount", amount.shape[0], n)
+    _negatable("amount", amount)
+    cdef Writer writer = Writer(2 * n)
+    with nogil:
+        for i in range(n):
+            writer.pair(i, 0, SETTLED, STREET_SETTLED, asset[i], amount[i])
+    return Entries(*writer.columns)
+
+
+def reverse(entries):
+    """Return the entries with every amount negated, the rest copied."""
+    journal, leg, sub_account, asset, amount = entries
+    cdef const int64_t[::1] old = amount
+    cdef Py_ssize_t i, k = old.shape[0]
+    for name, column in zip(Entries._fields, entries):
+        same_length(name, len(column), k)
+    _negatable("amount", old)
+    negated = np.empty(k, np.int64)
+    cdef int64_t[::1] new = negated
+    with nogil:
+        for i in range(k):
+            new[i] = -old[i]
+    return Entries(
+        journal.copy(), leg.copy(), sub_account.copy(), asset.copy(), negated
+    )
+
+
+cdef int _negatable(str name, const int64_t[::1] values) except -1:
+    cdef Py_ssize_t i, count = values.shape[0], wrong = -1
+    with nogil:
+        for i in range(count):
+            if values[i] == INT64_MIN:
+                wrong = i
+                break
+    if wrong >= 0:
+        raise OverflowError(f"{name}[{wrong}] was {INT64_MIN}, which has no negative")
+    return 0
+
+
+cdef struct Entry:
+    int64_t asset
+    int64_t amount
+
+# Sorting so few by insertion beats a call; a trade's journal has four to six.
+cdef enum:
+    FEW = 16
+
+
+def unbalanced(
+    const int64_t[::1] journal not None,
+    const int64_t[::1] asset not None,
+    const int64_t[::1] amount not None,
+    Py_ssize_t journals,
+):
+    """Return uint8[journals]: 1 where a journal's sum for some asset is not zero.
+
+    journal[k] is 0 to journals - 1 in any order; ascending is fastest. Sums
+    have 128 bits. O(k + journals), and O(g log g) for a journal of g entries.
+    """
+    cdef Py_ssize_t k = journal.shape[0]
+    same_length("asset", asset.shape[0], k)
+    same_length("amount", amount.shape[0], k)
+    _expect_size("journals", journals)
+    indexes_within("journal", journal, journals)
+    flags = np.zeros(journals, np.uint8)
+    cdef uint8_t[::1] flag = flags
+    cdef Py_ssize_t* end = <Py_ssize_t*>PyMem_Calloc(journals + 1, sizeof(Py_ssize_t))
+    cdef Entry* grouped = <Entry*>PyMem_Malloc((k + 1) * sizeof(Entry))
+    try:
+        if end is NULL or grouped is NULL:
+            raise MemoryError
+        with nogil:
+            _group(journal, asset, amount, journals, end, grouped)
+            _flag(journals, end, grouped, flag)
+    finally:
+        PyMem_Free(end)
+        PyMem_Free(grouped)
+    return flags
+
+
+cdef void _group(
+    const int64_t[::1] journal, const int64_t[::1] asset, const int64_t[::1] amount,
+    Py_ssize_t journals, Py_ssize_t* end, Entry* grouped,
+) noexcept nogil:
+    """Counting sort: journal j's entries end up in grouped[end[j - 1]:end[j]]."""
+    cdef Py_ssize_t i, at, k = journal.shape[0]
+    for i in range(k):
+        end[journal[i] + 1] += 1
+    for i in range(journals):
+        end[i + 1] += end[i]
+    for i in range(k):
+        at = end[journal[i]]
+        end[journal[i]] = at + 1
+        grouped[at].asset, grouped[at].amount = asset[i], amount[i]
+
+
+cdef void _flag(
+    Py_ssize_t journals, const Py_ssize_t* end, Entry* grouped, uint8_t[::1] flag
+) noexcept nogil:
+    cdef Py_ssize_t j, i, start = 0
+    cdef int128 total
+    for j in range(journals):
+        _by_asset(grouped + start, end[j] - start)
+        total = 0
+        for i in range(start, end[j]):
+            if i > start and grouped[i].asset != grouped[i - 1].asset:
+                if total != 0:
+                    break
+            total = total + <int128>grouped[i].amount
+        flag[j] = total != 0
+        start = end[j]
+
+
+cdef void _by_asset(Entry* entries, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i, at
+    cdef Entry moved
+    if count > FEW:
+        qsort(entries, count, sizeof(Entry), _compare)
+        return
+    for i in range(1, count):
+        moved = entries[i]
+        at = i
+        while at > 0 and entries[at - 1].asset > moved.asset:
+            entries[at] = entries[at - 1]
+            at -= 1
+        entries[at] = moved
+
+
+cdef int _compare(const void* one, const void* other) noexcept nogil:
+    cdef int64_t left = (<const Entry*>one).asset, right = (<const Entry*>other).asset
+    return (left > right) - (left < right)
+
+
+def totals(
+    const int64_t[::1] slot not None, const int64_t[::1] amount not None, Py_ssize_t slots
+):
+    """Return (sum int64[slots], status uint8[slots]) of the amounts of each slot.
+
+    slot[k] is 0 to slots - 1. Sums have 128 bits; where the result does not
+    fit in int64 its status is OVERFLOW and its value 0.
+    """
+    cdef Py_ssize_t i, k = slot.shape[0]
+    same_length("amount", amount.shape[0], k)
+    _expect_size("slots", slots)
+    indexes_within("slot", slot, slots)
+    sums, status = np.zeros(slots, np.int64), np.zeros(slots, np.uint8)
+    cdef int64_t[::1] narrow = sums
+    cdef uint8_t[::1] code = status
+    cdef int128* wide = <int128*>PyMem_Calloc(max(slots, 1), sizeof(int128))
+    if wide is NULL:
+        raise MemoryError
+    with nogil:
+        for i in range(k):
+            wide[slot[i]] = wide[slot[i]] + <int128>amount[i]
+        for i in range(slots):
+            if fits(wide[i]):
+                narrow[i] = <int64_t>wide[i]
+            else:
+                code[i] = OVERFLOW
+    PyMem_Free(wide)
+    return sums, status
+
+
+cdef int _expect_size(str name, Py_ssize_t size) except -1:
+    if size < 0:
+        raise ValueError(f"{name} was {size}, expected >= 0")
+    return 0
