@@ -117,3 +117,17 @@ async def _transaction(connection: Connection, begin: str) -> AsyncIterator[None
             await connection.execute("ROLLBACK")
         raise
     await connection.execute("COMMIT")
+
+
+@asynccontextmanager
+async def savepoint(connection: Connection) -> AsyncIterator[None]:
+    """Undo what the block did when it raises, and keep the transaction alive."""
+    await connection.execute("SAVEPOINT block")
+    try:
+        yield
+    except Exception:
+        await connection.execute("ROLLBACK TO SAVEPOINT block")
+        raise
+    finally:
+        if not connection.is_closed():
+            await connection.execute("RELEASE SAVEPOINT block")

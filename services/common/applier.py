@@ -1,0 +1,263 @@
+"""Applies batches of events: each key in order, each event once, poison apart."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Generic, Protocol, TypeAlias, TypeVar
+from uuid import uuid4
+
+import asyncpg
+import structlog
+from prometheus_client import Counter, Gauge
+
+from services.common import telemetry
+from services.common.admission import Admission, KeyId, admit, contiguous, key_id
+from services.common.db import Connection, Database, savepoint
+from services.common.event_store import EventSource
+from services.common.events import Event, EventColumns, EventTypes, Undecodable
+from services.common.inbox import Inbox
+from services.common.work import UnitOfWork, Work
+
+log = structlog.get_logger()
+
+R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
+
+TRANSIENT = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+)
+"""Faults of the surroundings: the same batch may succeed later."""
+
+APPLIED = Counter("inbox_applied_total", "Events applied", ["service"])
+REPEATED = Counter("inbox_repeated_total", "Events that had been applied already", ["service"])
+PARKED = Gauge("inbox_parked_keys", "Keys that wait", ["service"])
+POISONED = Counter("inbox_poisoned_total", "Events that could not be applied", ["service"])
+
+DRAIN_MAX = 1_000
+"""Parked events of a key that are applied in one transaction."""
+
+DeadLetter: TypeAlias = tuple[str, bytes, bytes, str]
+"""Topic, raw key, raw value and reason of a message that is no event."""
+
+
+class Handler(Protocol[R_contra]):
+    """Applies events, in order, within a unit of work."""
+
+    async def __call__(self, events: Sequence[Event], *, work: Work[R_contra]) -> None:
+        """Apply; whatever is raised parks the key of the event that caused it."""
+        ...
+
+
+class Applier(Generic[R]):
+    """Applies events to one service, exactly once in effect."""
+
+    def __init__(
+        self,
+        database: Database,
+        unit: UnitOfWork[R],
+        types: EventTypes,
+        handler: "Handler[R]",
+        source: EventSource,
+        gap_wait_ms: int,
+    ) -> None:
+        self._database = database
+        self._unit = unit
+        self._types = types
+        self._handler = handler
+        self._source = source
+        self._gap_wait_ms = gap_wait_ms
+        self._inbox = Inbox(database.service)
+        self._any_parked = True
+
+    async def apply(
+        self,
+        events: Sequence[Event],
+        dead: Sequence[DeadLetter],
+        advance: Callable[[Connection], Awaitable[None]],
+    ) -> None:
+        """Apply a batch and move its offsets, in one transaction."""
+        try:
+            await self._attempt(events, dead, advance, self._together)
+        except TRANSIENT:
+            raise
+        except Exception as error:
+            # One event spoils the batch: apply it event by event, and park what fails.
+            log.warning("batch failed", service=self._database.service, error=repr(error))
+            await self._attempt(events, dead, advance, self._one_by_one)
+
+    async def _attempt(
+        self,
+        events: Sequence[Event],
+        dead: Sequence[DeadLetter],
+        advance: Callable[[Connection], Awaitable[None]],
+        run: "Callable[[Connection, Admission], Awaitable[None]]",
+    ) -> None:
+        async with self._database.pipeline() as connection, _spans(self._database, events):
+            await advance(connection)
+            keys = {key_id(event) for event in events}
+            current = await self._inbox.sequences(connection, keys)
+            parked = await self._inbox.parked_keys(connection)
+            admission = admit(events, current, parked)
+            await run(connection, admission)
+            if admission.sequences:
+                await self._inbox.store_sequences(connection, admission.sequences)
+            if admission.parked:
+                gaps = {key: ("GAP", reason) for key, reason in admission.gaps.items()}
+                await self._inbox.park(connection, admission.parked, gaps)
+            await self._bury(connection, dead)
+        self._any_parked = bool(parked or admission.parked)
+        APPLIED.labels(self._database.service).inc(len(admission.ready))
+        REPEATED.labels(self._database.service).inc(admission.repeats)
+
+    async def _together(self, connection: Connection, admission: Admission) -> None:
+        if not admission.ready:
+            return
+        for event in admission.ready:
+            self._types.decode(event)
+        await self._handle(connection, admission.ready)
+
+    async def _one_by_one(self, connection: Connection, admission: Admission) -> None:
+        """Apply what can be; the first failure of a key parks the rest of it."""
+        stopped: dict[KeyId, str] = {}
+        ready, admission.ready = admission.ready, []
+        for event in ready:
+            key = key_id(event)
+            if key in stopped:
+                admission.parked.append(event)
+                continue
+            reason = await self._try(connection, event)
+            if reason is None:
+                admission.ready.append(event)
+                continue
+            stopped[key] = reason
+            admission.parked.append(event)
+            admission.sequences[key] = event.sequence - 1
+            await self._poison(connection, event, reason)
+        for key in stopped:
+            admission.gaps.pop(key, None)
+
+    async def _try(self, connection: Connection, event: Event) -> str | None:
+        """Apply one event; return why it can't be, with everything undone."""
+        try:
+            async with savepoint(connection):
+                self._types.decode(event)
+                await self._handle(connection, [event])
+        except TRANSIENT:
+            raise
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    async def _handle(self, connection: Connection, events: Sequence[Event]) -> None:
+        work = self._unit.joined(connection)
+        wanted = [event for event in events if event.message is not None]
+        if wanted:
+            await self._handler(wanted, work=work)
+        await self._unit.flush(work, connection, telemetry.inject())
+
+    async def _poison(self, connection: Connection, event: Event, reason: str) -> None:
+        log.error(
+            "event parked",
+            service=self._database.service,
+            tenant=event.tenant_id,
+            topic=event.topic,
+            key=event.key,
+            sequence=event.sequence,
+            reason=reason,
+        )
+        POISONED.labels(self._database.service).inc()
+        await self._inbox.park(connection, (), {key_id(event): ("POISONED", reason)})
+        columns = EventColumns(event.tenant_id, event.topic + ".dead", reason=reason)
+        columns.extend(
+            event.type,
+            event.version,
+            [event.event_id],
+            [event.key],
+            [event.sequence],
+            [event.payload],
+        )
+        await self._send(connection, columns)
+
+    async def _bury(self, connection: Connection, dead: Sequence[DeadLetter]) -> None:
+        """Dead-letter messages that are no events: they have no key to block."""
+        for topic, key, value, reason in dead:
+            log.error("message is no event", topic=topic, reason=reason)
+            POISONED.labels(self._database.service).inc()
+            columns = EventColumns("unknown", topic + ".dead", reason=reason)
+            name = key.decode(errors="replace").replace("\0", "") or "none"
+            columns.extend("unknown", 1, [str(uuid4())], [name], [0], [value])
+            await self._send(connection, columns)
+
+    async def _send(self, connection: Connection, columns: EventColumns) -> None:
+        work = self._unit.joined(connection)
+        work.outbox.add(columns)
+        await self._unit.flush(work, connection, None)
+
+    async def tend(self) -> None:
+        """Work on parked keys: fetch what is missing, apply what was released."""
+        if not self._any_parked:
+            return
+        async with self._database.pipeline() as connection:
+            for row in await self._inbox.waiting(connection):
+                key = (row["tenant_id"], row["topic"], row["key"])
+                await self._tend_key(connection, key, row["state"], row["age_ms"])
+            parked = await self._inbox.parked_keys(connection)
+        self._any_parked = bool(parked)
+        PARKED.labels(self._database.service).set(len(parked))
+
+    async def _tend_key(
+        self, connection: Connection, key: KeyId, state: str, age_ms: int
+    ) -> None:
+        last = (await self._inbox.sequences(connection, [key])).get(key, 0)
+        events = await self._inbox.parked_events(connection, key, DRAIN_MAX)
+        if state == "SKIP" and events:
+            last = events[0].sequence
+            log.warning("event skipped", tenant=key[0], topic=key[1], key=key[2], sequence=last)
+        ready = contiguous(events, last)
+        if state == "GAP" and events and not ready and age_ms >= self._gap_wait_ms:
+            ready = await self._fill(connection, key, last, events)
+        for event in ready:
+            reason = await self._try(connection, event)
+            if reason is not None:
+                await self._poison(connection, event, reason)
+                break
+            last = event.sequence
+        await self._inbox.store_sequences(connection, {key: last})
+        if not await self._inbox.unpark(connection, key, last) and state != "GAP":
+            await self._settle(connection, key)
+
+    async def _settle(self, connection: Connection, key: KeyId) -> None:
+        """Let a released key that still has events go on, unless it is poisoned again."""
+        if (await self._inbox.parked_keys(connection)).get(key) != "POISONED":
+            await self._inbox.set_state(connection, key, "GAP", "released, draining")
+
+    async def _fill(
+        self, connection: Connection, key: KeyId, last: int, events: list[Event]
+    ) -> list[Event]:
+        """Fetch the missing events from the store; poison the key when it lacks them."""
+        missing = range(last + 1, events[0].sequence)
+        found = await self._source.read(key, missing.start, missing.stop - 1)
+        filled = contiguous([*found, *events], last)
+        if not filled:
+            reason = f"events {missing.start} to {missing.stop - 1} are not in the event store"
+            log.error("gap stays", tenant=key[0], topic=key[1], key=key[2], reason=reason)
+            await self._inbox.set_state(connection, key, "POISONED", reason)
+        return filled
+
+
+def _spans(database: Database, events: Sequence[Event]) -> AsyncExitStack:
+    """Open a span for each trace that has an event in the batch."""
+    stack = AsyncExitStack()
+    for traceparent in sorted({e.traceparent for e in events if e.traceparent})[:16]:
+        stack.enter_context(telemetry.span_from(traceparent, f"{database.service} apply events"))
+    return stack
+
+
+__all__ = ["Applier", "Handler", "TRANSIENT", "Undecodable"]

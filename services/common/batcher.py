@@ -1,0 +1,133 @@
+"""Coalesces concurrent calls into batches, without making a lone caller wait.
+
+While a batch of a tenant is being written, what arrives meanwhile gathers and
+becomes the next one: the load itself sets the size, no timer does.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeAlias, TypeVar
+
+import asyncpg
+import structlog
+
+from services.common.errors import Internal, InterchangeError, ResourceExhausted, Unavailable
+
+log = structlog.get_logger()
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+Outcome: TypeAlias = "R | InterchangeError"
+Handle: TypeAlias = Callable[[str, Sequence[C]], Awaitable[list["R | InterchangeError"]]]
+"""Writes the commands of one tenant in one transaction, each with its own outcome."""
+
+WAITING_MAX = 20_000
+CONCURRENT_BATCHES = 2
+
+
+async def isolated(
+    handle: "Handle[C, R]", tenant_id: str, commands: Sequence[C]
+) -> list["R | InterchangeError"]:
+    """Write a batch; when the database refuses its data, find the culprits by halves.
+
+    Rules are checked before: what fails here got past them, and must not take
+    its neighbours along.
+    """
+    try:
+        return await handle(tenant_id, commands)
+    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+        if len(commands) == 1:
+            log.error("command refused by the database", error=str(error))
+            return [Internal("REFUSED_BY_DATABASE", "the database refused the command")]
+    middle = len(commands) // 2
+    return [
+        *await isolated(handle, tenant_id, commands[:middle]),
+        *await isolated(handle, tenant_id, commands[middle:]),
+    ]
+
+
+@dataclass(slots=True)
+class _Queue(Generic[C, R]):
+    """What waits for one tenant."""
+
+    waiting: "deque[tuple[C, asyncio.Future[R]]]" = field(default_factory=deque)
+    running: int = 0
+
+
+class Batcher(Generic[C, R]):
+    """Gathers commands by tenant and hands them over in batches.
+
+    A tenant has its own queue, so one that floods waits behind itself only.
+    """
+
+    def __init__(self, handle: "Handle[C, R]", size_max: int) -> None:
+        self._handle = handle
+        self._size_max = size_max
+        self._queues: dict[str, _Queue[C, R]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, tenant_id: str, command: C) -> R:
+        """Return the outcome of one command, or raise its error."""
+        queue = self._queues.setdefault(tenant_id, _Queue())
+        if len(queue.waiting) >= WAITING_MAX:
+            raise ResourceExhausted(
+                "TOO_MANY_WAITING", f"{WAITING_MAX} commands of this tenant are waiting"
+            )
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        queue.waiting.append((command, future))
+        self._start(tenant_id, queue)
+        return await future
+
+    def _start(self, tenant_id: str, queue: _Queue[C, R]) -> None:
+        # The second slot lets a batch gather behind one that is being written
+        # and start before its commit returns; more would only make them small.
+        if queue.running < CONCURRENT_BATCHES and queue.waiting:
+            queue.running += 1
+            task = asyncio.create_task(self._run(tenant_id, queue))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, tenant_id: str, queue: _Queue[C, R]) -> None:
+        # Let the callers that are ready now join.
+        await asyncio.sleep(0)
+        batch = [queue.waiting.popleft() for _ in range(min(len(queue.waiting), self._size_max))]
+        # A caller that gave up is not written; its retry brings the same key.
+        batch = [(command, future) for command, future in batch if not future.done()]
+        try:
+            if batch:
+                commands = [command for command, _ in batch]
+                outcomes = await isolated(self._handle, tenant_id, commands)
+                _answer(batch, outcomes)
+        except BaseException as error:
+            _fail(batch, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            queue.running -= 1
+            if queue.waiting:
+                self._start(tenant_id, queue)
+            elif not queue.running:
+                self._queues.pop(tenant_id, None)
+
+
+def _answer(
+    batch: "list[tuple[C, asyncio.Future[R]]]", outcomes: "list[R | InterchangeError]"
+) -> None:
+    for (_, future), outcome in zip(batch, outcomes, strict=True):
+        if future.done():
+            continue
+        if isinstance(outcome, InterchangeError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+def _fail(batch: "list[tuple[C, asyncio.Future[R]]]", error: BaseException) -> None:
+    if isinstance(error, asyncio.CancelledError):
+        error = Unavailable("STOPPING", "the server is stopping; try again with the same key")
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

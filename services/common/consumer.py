@@ -1,0 +1,157 @@
+"""The consumer: Kafka in, batches of events applied exactly once in effect.
+
+A batch is applied in one transaction with its partition offsets, its sequence
+numbers and the events that it causes. Whatever crashes, the transaction decides.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from prometheus_client import Counter
+
+from services.common import kafka
+from services.common.applier import TRANSIENT, Applier
+from services.common.config import Settings
+from services.common.db import Database
+from services.common.events import Event, Undecodable
+from services.common.inbox import Inbox, LostPartition, PartitionId
+
+log = structlog.get_logger()
+
+R = TypeVar("R")
+
+CONSUMED = Counter("inbox_consumed_total", "Events taken from Kafka", ["service", "topic"])
+
+TEND_SECONDS = 0.25
+
+
+class EventConsumer(Generic[R]):
+    """Feeds the events of some topics to one service."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        topics: Sequence[str],
+        applier: Applier[R],
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._inbox = Inbox(database.service)
+        self._topics = {settings.kafka_topic_prefix + topic: topic for topic in topics}
+        self._applier = applier
+        self._positions: dict[PartitionId, int] = {}
+
+    async def run(self) -> None:
+        """Consume until cancelled; start again from the stored offsets after faults."""
+        while True:
+            try:
+                await self._consume()
+            except (*TRANSIENT, KafkaException, LostPartition) as error:
+                log.warning("consumer restarts", service=self._database.service, error=repr(error))
+                await asyncio.sleep(0.5)
+
+    async def _consume(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._positions.clear()
+        consumer = kafka.consumer(self._settings, self._database.service)
+        # A thread of its own: rebalance callbacks run in it, in order.
+        with ThreadPoolExecutor(1, f"{self._database.service}-consumer") as thread:
+            try:
+                await loop.run_in_executor(thread, self._subscribe, consumer, loop)
+                tended = 0.0
+                while True:
+                    messages = await loop.run_in_executor(thread, self._poll, consumer)
+                    if messages:
+                        await self._take(messages)
+                    if loop.time() - tended >= TEND_SECONDS:
+                        await self._applier.tend()
+                        tended = loop.time()
+            finally:
+                await asyncio.shield(loop.run_in_executor(thread, consumer.close))
+
+    def _subscribe(self, consumer: Consumer, loop: asyncio.AbstractEventLoop) -> None:
+        def assigned(_: Consumer, partitions: list[TopicPartition]) -> None:
+            stored = asyncio.run_coroutine_threadsafe(self._stored(partitions), loop).result(30)
+            for partition in partitions:
+                partition.offset = self._start(consumer, partition, stored)
+            consumer.incremental_assign(partitions)
+
+        def revoked(_: Consumer, partitions: list[TopicPartition]) -> None:
+            for partition in partitions:
+                self._positions.pop((self._topics[partition.topic], partition.partition), None)
+            consumer.incremental_unassign(partitions)
+
+        consumer.subscribe(list(self._topics), on_assign=assigned, on_revoke=revoked)
+
+    async def _stored(self, partitions: list[TopicPartition]) -> dict[PartitionId, int]:
+        wanted = [(self._topics[partition.topic], partition.partition) for partition in partitions]
+        async with self._database.pipeline() as connection:
+            return await self._inbox.offsets(connection, wanted)
+
+    def _start(
+        self, consumer: Consumer, partition: TopicPartition, stored: dict[PartitionId, int]
+    ) -> int:
+        """Return where to begin: the stored offset, or the beginning of a rebuilt Kafka."""
+        key = (self._topics[partition.topic], partition.partition)
+        offset = self._positions[key] = stored[key]
+        low, high = consumer.get_watermark_offsets(
+            TopicPartition(partition.topic, partition.partition), timeout=10
+        )
+        if offset == 0 or not low <= offset <= high:
+            return OFFSET_BEGINNING
+        return offset
+
+    def _poll(self, consumer: Consumer) -> list[Message]:
+        """Return what is there, waiting for the first message only."""
+        first = consumer.poll(0.1)
+        if first is None:
+            return []
+        messages = [first, *consumer.consume(self._settings.consumer_batch_size_max - 1, 0)]
+        kafka.raise_for(messages)
+        return messages
+
+    async def _take(self, messages: list[Message]) -> None:
+        following: dict[PartitionId, int] = {}
+        events: list[Event] = []
+        strangers: list[tuple[Message, str]] = []
+        for message in messages:
+            topic = self._topics[message.topic()]
+            partition = (topic, message.partition())
+            if partition not in self._positions:
+                continue  # revoked while it was on its way
+            following[partition] = message.offset() + 1
+            try:
+                events.append(kafka.read(message, topic))
+            except Undecodable as error:
+                strangers.append((message, str(error)))
+        if not following:
+            return
+        expected = {partition: self._positions[partition] for partition in following}
+        await self._apply(events, strangers, expected, following)
+        for partition, offset in following.items():
+            if partition in self._positions:
+                self._positions[partition] = offset
+            CONSUMED.labels(self._database.service, partition[0]).inc()
+
+    async def _apply(
+        self,
+        events: list[Event],
+        strangers: list[tuple[Message, str]],
+        expected: dict[PartitionId, int],
+        following: dict[PartitionId, int],
+    ) -> None:
+        async def advance(connection: Any) -> None:
+            await self._inbox.advance(connection, expected, following)
+
+        dead = [(self._topics[m.topic()], m.key() or b"", m.value() or b"", r) for m, r in strangers]
+        try:
+            await self._applier.apply(events, dead, advance)
+        except asyncpg.PostgresError as error:
+            # What is left here is no fault of an event: those are parked.
+            raise OSError(f"batch not applied: {error}") from error
