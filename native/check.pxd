@@ -22,6 +22,6 @@ cdef inline int indexes_within(
                 break
     if outside >= 0:
         raise IndexError(
-            f"{name}[{outside}] was {indexes[outside]}, expected 0 to {size - 1}"
+            f"{name}[{outside}] was {indexes[outside]}, expected >= 0 and < {size}"
         )
     return 0

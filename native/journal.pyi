@@ -35,9 +35,7 @@ def transfer_entries(asset: Int64s, amount: Int64s) -> Entries:
 def reverse(entries: Entries) -> Entries:
     """Return the entries with every amount negated, the rest copied."""
 
-def unbalanced(
-    journal: Int64s, asset: Int64s, amount: Int64s, journals: int
-) -> UInt8s:
+def unbalanced(journal: Int64s, asset: Int64s, amount: Int64s, journals: int) -> UInt8s:
     """Flag the journals whose sum for some asset is not zero."""
 
 def totals(slot: Int64s, amount: Int64s, slots: int) -> tuple[Int64s, UInt8s]:

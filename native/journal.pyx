@@ -32,35 +32,52 @@ class Entries(NamedTuple):
     amount: np.ndarray
 
 
-cdef class Writer:
-    """Columns of a known number of entries, filled from the front."""
+cdef struct Pen:
+    int64_t* journal
+    uint8_t* leg
+    uint8_t* sub_account
+    int64_t* asset
+    int64_t* amount
 
-    cdef Py_ssize_t at
-    cdef int64_t[::1] journal, asset, amount
-    cdef uint8_t[::1] leg, sub_account
-    cdef tuple columns
 
-    def __cinit__(self, Py_ssize_t count):
-        self.at = 0
-        self.columns = (
-            np.empty(count, np.int64), np.empty(count, np.uint8),
-            np.empty(count, np.uint8), np.empty(count, np.int64),
-            np.empty(count, np.int64),
-        )
-        self.journal, self.leg, self.sub_account, self.asset, self.amount = self.columns
+cdef Pen _pen(entries):
+    """Return a pen at the first row of new entries."""
+    cdef Pen pen
+    cdef int64_t[::1] journal = entries.journal, asset = entries.asset
+    cdef int64_t[::1] amount = entries.amount
+    cdef uint8_t[::1] leg = entries.leg, sub_account = entries.sub_account
+    pen.journal = pen.asset = pen.amount = NULL
+    pen.leg = pen.sub_account = NULL
+    if journal.shape[0] > 0:
+        pen.journal, pen.asset, pen.amount = &journal[0], &asset[0], &amount[0]
+        pen.leg, pen.sub_account = &leg[0], &sub_account[0]
+    return pen
 
-    cdef inline void pair(
-        self, int64_t journal, uint8_t leg, uint8_t ours, uint8_t theirs,
-        int64_t asset, int64_t amount,
-    ) noexcept nogil:
-        """Write +amount to one sub-account and -amount to its mirror."""
-        cdef Py_ssize_t at = self.at
-        self.journal[at] = self.journal[at + 1] = journal
-        self.asset[at] = self.asset[at + 1] = asset
-        self.leg[at], self.leg[at + 1] = leg, leg + 1
-        self.sub_account[at], self.sub_account[at + 1] = ours, theirs
-        self.amount[at], self.amount[at + 1] = amount, -amount
-        self.at = at + 2
+
+def _blank(Py_ssize_t count):
+    """Return entries to be filled, which must outlive every pen on them."""
+    return Entries(
+        np.empty(count, np.int64), np.empty(count, np.uint8), np.empty(count, np.uint8),
+        np.empty(count, np.int64), np.empty(count, np.int64),
+    )
+
+
+cdef inline Pen _pair(
+    Pen pen, int64_t journal, uint8_t leg, uint8_t ours, uint8_t theirs,
+    int64_t asset, int64_t amount,
+) noexcept nogil:
+    """Write +amount to one sub-account and -amount to its mirror; move on by two."""
+    pen.journal[0] = pen.journal[1] = journal
+    pen.leg[0], pen.leg[1] = leg, leg + 1
+    pen.sub_account[0], pen.sub_account[1] = ours, theirs
+    pen.asset[0] = pen.asset[1] = asset
+    pen.amount[0], pen.amount[1] = amount, -amount
+    pen.journal += 2
+    pen.leg += 2
+    pen.sub_account += 2
+    pen.asset += 2
+    pen.amount += 2
+    return pen
 
 
 def trade_entries(
@@ -89,14 +106,15 @@ def trade_entries(
                 with gil:
                     raise ValueError(f"fee[{i}] was {fee[i]}, expected >= 0")
             charged += fee[i] != 0
-    cdef Writer writer = Writer(4 * n + 2 * charged)
+    entries = _blank(4 * n + 2 * charged)
+    cdef Pen pen = _pen(entries)
     with nogil:
         for i in range(n):
-            writer.pair(i, 0, PENDING, STREET_PENDING, security[i], quantity[i])
-            writer.pair(i, 2, PENDING, STREET_PENDING, cash[i], -amount[i])
+            pen = _pair(pen, i, 0, PENDING, STREET_PENDING, security[i], quantity[i])
+            pen = _pair(pen, i, 2, PENDING, STREET_PENDING, cash[i], -amount[i])
             if fee[i] != 0:
-                writer.pair(i, 4, PENDING, FEES, cash[i], -fee[i])
-    return Entries(*writer.columns)
+                pen = _pair(pen, i, 4, PENDING, FEES, cash[i], -fee[i])
+    return entries
 
 
 def transfer_entries(
@@ -106,29 +124,32 @@ def transfer_entries(
     cdef Py_ssize_t i, n = asset.shape[0]
     same_length("amount", amount.shape[0], n)
     _negatable("amount", amount)
-    cdef Writer writer = Writer(2 * n)
+    entries = _blank(2 * n)
+    cdef Pen pen = _pen(entries)
     with nogil:
         for i in range(n):
-            writer.pair(i, 0, SETTLED, STREET_SETTLED, asset[i], amount[i])
-    return Entries(*writer.columns)
+            pen = _pair(pen, i, 0, SETTLED, STREET_SETTLED, asset[i], amount[i])
+    return entries
 
 
-def reverse(entries):
+def reverse(entries not None):
     """Return the entries with every amount negated, the rest copied."""
+    cdef const int64_t[::1] journal, asset, amount
+    cdef const uint8_t[::1] leg, sub_account
     journal, leg, sub_account, asset, amount = entries
-    cdef const int64_t[::1] old = amount
-    cdef Py_ssize_t i, k = old.shape[0]
-    for name, column in zip(Entries._fields, entries):
-        same_length(name, len(column), k)
-    _negatable("amount", old)
+    cdef Py_ssize_t i, k = amount.shape[0]
+    same_length("journal", journal.shape[0], k)
+    same_length("leg", leg.shape[0], k)
+    same_length("sub_account", sub_account.shape[0], k)
+    same_length("asset", asset.shape[0], k)
+    _negatable("amount", amount)
     negated = np.empty(k, np.int64)
-    cdef int64_t[::1] new = negated
+    cdef int64_t[::1] opposite = negated
     with nogil:
         for i in range(k):
-            new[i] = -old[i]
-    return Entries(
-        journal.copy(), leg.copy(), sub_account.copy(), asset.copy(), negated
-    )
+            opposite[i] = -amount[i]
+    # Copies of the arrays are cheaper than copies of the views on them.
+    return Entries(*map(np.array, tuple(entries)[:4]), negated)
 
 
 cdef int _negatable(str name, const int64_t[::1] values) except -1:
@@ -147,7 +168,7 @@ cdef struct Entry:
     int64_t asset
     int64_t amount
 
-# Sorting so few by insertion beats a call; a trade's journal has four to six.
+# Searching and sorting so few in place beats a call; a trade has four to six.
 cdef enum:
     FEW = 16
 
@@ -170,6 +191,12 @@ def unbalanced(
     indexes_within("journal", journal, journals)
     flags = np.zeros(journals, np.uint8)
     cdef uint8_t[::1] flag = flags
+    cdef bint done
+    with nogil:
+        done = _flag_runs(journal, asset, amount, flag)
+    if done:
+        return flags
+    flags[:] = 0
     cdef Py_ssize_t* end = <Py_ssize_t*>PyMem_Calloc(journals + 1, sizeof(Py_ssize_t))
     cdef Entry* grouped = <Entry*>PyMem_Malloc((k + 1) * sizeof(Entry))
     try:
@@ -182,6 +209,39 @@ def unbalanced(
         PyMem_Free(end)
         PyMem_Free(grouped)
     return flags
+
+
+cdef bint _flag_runs(
+    const int64_t[::1] journal, const int64_t[::1] asset, const int64_t[::1] amount,
+    uint8_t[::1] flag,
+) noexcept nogil:
+    """Flag journals whose entries are adjacent; give up where they are not.
+
+    Return False as well for a journal of many assets: their sums are searched.
+    """
+    cdef Py_ssize_t start = 0, end, k = journal.shape[0]
+    cdef int64_t[FEW] seen
+    cdef int128[FEW] total
+    cdef int assets, at
+    while start < k:
+        assets, end = 0, start
+        while end < k and journal[end] == journal[start]:
+            at = 0
+            while at < assets and seen[at] != asset[end]:
+                at += 1
+            if at == FEW:
+                return False
+            if at == assets:
+                seen[at], total[at] = asset[end], 0
+                assets += 1
+            total[at] = total[at] + <int128>amount[end]
+            end += 1
+        if end < k and journal[end] < journal[start]:
+            return False
+        for at in range(assets):
+            flag[journal[start]] |= total[at] != 0
+        start = end
+    return True
 
 
 cdef void _group(
@@ -248,22 +308,28 @@ def totals(
     cdef Py_ssize_t i, k = slot.shape[0]
     same_length("amount", amount.shape[0], k)
     _expect_size("slots", slots)
-    indexes_within("slot", slot, slots)
     sums, status = np.zeros(slots, np.int64), np.zeros(slots, np.uint8)
     cdef int64_t[::1] narrow = sums
     cdef uint8_t[::1] code = status
     cdef int128* wide = <int128*>PyMem_Calloc(max(slots, 1), sizeof(int128))
     if wide is NULL:
         raise MemoryError
-    with nogil:
-        for i in range(k):
-            wide[slot[i]] = wide[slot[i]] + <int128>amount[i]
-        for i in range(slots):
-            if fits(wide[i]):
-                narrow[i] = <int64_t>wide[i]
+    try:
+        # Checked as it goes, for what was summed so far is thrown away.
+        with nogil:
+            for i in range(k):
+                if slot[i] < 0 or slot[i] >= slots:
+                    break
+                wide[slot[i]] = wide[slot[i]] + <int128>amount[i]
             else:
-                code[i] = OVERFLOW
-    PyMem_Free(wide)
+                for i in range(slots):
+                    if fits(wide[i]):
+                        narrow[i] = <int64_t>wide[i]
+                    else:
+                        code[i] = OVERFLOW
+    finally:
+        PyMem_Free(wide)
+    indexes_within("slot", slot, slots)
     return sums, status
 
 

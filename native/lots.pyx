@@ -167,7 +167,7 @@ cdef class Queues:
 
     def __cinit__(self, offsets, lot_quantity, lot_cost, lot_opened, Py_ssize_t fills):
         cdef const int64_t[::1] offset = offsets
-        cdef Py_ssize_t at, i, m = offset.shape[0] - 1
+        cdef Py_ssize_t at, m = offset.shape[0] - 1
         self.used = len(lot_quantity)
         room = np.empty(fills, np.int64)
         self.quantity = np.concatenate([lot_quantity, room])
@@ -245,8 +245,12 @@ cdef class Queues:
                     slot = self.follower[slot]
                 offset[at + 1] = count
         order = order[:count]
-        columns = (self.quantity, self.cost, self.opened)
-        return offsets, *(np.asarray(column)[order] for column in columns)
+        return (
+            offsets,
+            np.asarray(self.quantity)[order],
+            np.asarray(self.cost)[order],
+            np.asarray(self.opened)[order],
+        )
 
 
 def apply_fifo(

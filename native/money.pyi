@@ -25,14 +25,10 @@ def parse_decimals(texts: Sequence[str], scale: int) -> tuple[Int64s, UInt8s]:
 def format_decimals(values: Int64s, scale: int) -> list[str]:
     """Format n scaled values in canonical minimal form."""
 
-def notional(
-    quantity: Int64s, price: Int64s, exponent: UInt8s
-) -> tuple[Int64s, UInt8s]:
+def notional(quantity: Int64s, price: Int64s, exponent: UInt8s) -> tuple[Int64s, UInt8s]:
     """Multiply to (amount in minor units, status), half-even."""
 
-def money_to_minor(
-    units: Int64s, nanos: Int64s, exponent: UInt8s
-) -> tuple[Int64s, UInt8s]:
+def money_to_minor(units: Int64s, nanos: Int64s, exponent: UInt8s) -> tuple[Int64s, UInt8s]:
     """Convert google.type.Money to (amount in minor units, status)."""
 
 def minor_to_money(amount: Int64s, exponent: UInt8s) -> tuple[Int64s, Int64s]:

@@ -293,17 +293,24 @@ def minor_to_money(
 ):
     """Convert minor units to google.type.Money's (units int64[n], nanos int64[n])."""
     cdef Py_ssize_t i, n = amount.shape[0]
-    cdef int64_t base
     _expect_exponents(exponent, n)
     all_units, all_nanos = np.empty(n, np.int64), np.empty(n, np.int64)
     cdef int64_t[::1] units = all_units, nanos = all_nanos
     with nogil:
         for i in range(n):
-            base = <int64_t>TEN_TO[exponent[i]]
             # C truncates towards zero, so both parts carry the amount's sign.
-            units[i] = amount[i] // base
-            nanos[i] = amount[i] % base * <int64_t>TEN_TO[NANOS_SCALE - exponent[i]]
+            units[i] = _whole(amount[i], exponent[i])
+            nanos[i] = (amount[i] - units[i] * <int64_t>TEN_TO[exponent[i]]) * (
+                <int64_t>TEN_TO[NANOS_SCALE - exponent[i]]
+            )
     return all_units, all_nanos
+
+
+cdef inline int64_t _whole(int64_t amount, int exponent) noexcept nogil:
+    # Most currencies have two decimals, and by a constant one need not divide.
+    if exponent == 2:
+        return amount // 100
+    return amount // <int64_t>TEN_TO[exponent]
 
 
 def is_multiple(const int64_t[::1] values not None, const int64_t[::1] step not None):

@@ -13,7 +13,7 @@ cdef extern from *:
     """
     #include <stdint.h>
     typedef __int128 int128;
-    static const uint64_t TEN_TO[20] = {
+    __attribute__((unused)) static const uint64_t TEN_TO[20] = {
         1ULL, 10ULL, 100ULL, 1000ULL, 10000ULL, 100000ULL, 1000000ULL,
         10000000ULL, 100000000ULL, 1000000000ULL, 10000000000ULL,
         100000000000ULL, 1000000000000ULL, 10000000000000ULL,
