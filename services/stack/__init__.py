@@ -1,0 +1,1 @@
+"""The `interchange` command: starts the real servers and the services on one machine."""

@@ -1,0 +1,39 @@
+"""The `interchange` command: its commands come from the modules that hold them."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from services.stack import commands_migrate, commands_stack, commands_token, commands_trace
+from services.stack.errors import StackError, StartFailed
+
+app = typer.Typer(
+    help="Interchange on one machine: real servers, all services, one command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for module in (commands_stack, commands_token, commands_migrate, commands_trace):
+    module.add_to(app)
+
+
+def main() -> None:
+    """Run the command; a failure says what happened and what to do next."""
+    console = Console(stderr=True, highlight=False)
+    try:
+        app()
+    except StackError as error:
+        console.print(f"[red]error:[/] {error.message}", markup=True, soft_wrap=True)
+        if isinstance(error, StartFailed) and error.log_tail:
+            console.print(error.log_tail, markup=False, style="dim", soft_wrap=True)
+        if error.hint:
+            console.print(error.hint, markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("interrupted; `interchange up` goes on where it stopped")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
