@@ -46,7 +46,9 @@ PACKAGES = [
 setup(
     packages=PACKAGES,
     package_dir={"interchange": "gen/interchange"},
-    package_data={"*": ["*.pyi", "*.pxd", "*.sql", "*.lua", "py.typed"]},
+    package_data={"": ["*.pyi", "*.pxd", "*.sql", "*.lua", "py.typed"]},
+    # Else whatever built the extensions, generated C included, is shipped too.
+    include_package_data=False,
     ext_modules=cythonize(
         kernels(),
         compiler_directives=DIRECTIVES,
