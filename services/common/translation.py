@@ -40,6 +40,8 @@ PASSED_ON: dict[grpc.StatusCode, tuple[type[InterchangeError], str]] = {
     grpc.StatusCode.PERMISSION_DENIED: (PermissionDenied, "PERMISSION_DENIED"),
 }
 """Codes of a called service that mean the same to our caller; others are faults of ours."""
+TIMER_SLACK = 0.005
+"""Seconds by which a timer of the event loop may ring early."""
 
 
 def translate(error: Exception) -> InterchangeError:
@@ -61,7 +63,7 @@ def translate(error: Exception) -> InterchangeError:
 def timed_out() -> InterchangeError:
     """Return the error of a time-out: the call's own, or one of what it waited for."""
     remaining = deadline.remaining()
-    if remaining is not None and remaining > 0.001:
+    if remaining is not None and remaining > TIMER_SLACK:
         return Unavailable("DATABASE_UNAVAILABLE", "the database did not answer in time")
     return DeadlineExceeded("DEADLINE_EXCEEDED", "the deadline passed")
 
