@@ -212,9 +212,7 @@ class Applier(Generic[R]):
         self._any_parked = bool(parked)
         PARKED.labels(self._database.service).set(len(parked))
 
-    async def _tend_key(
-        self, connection: Connection, key: KeyId, state: str, age_ms: int
-    ) -> None:
+    async def _tend_key(self, connection: Connection, key: KeyId, state: str, age_ms: int) -> None:
         last = (await self._inbox.sequences(connection, [key])).get(key, 0)
         events = await self._inbox.parked_events(connection, key, DRAIN_MAX)
         if state == "SKIP" and events:
@@ -260,4 +258,4 @@ def _spans(database: Database, events: Sequence[Event]) -> AsyncExitStack:
     return stack
 
 
-__all__ = ["Applier", "Handler", "TRANSIENT", "Undecodable"]
+__all__ = ["TRANSIENT", "Applier", "Handler", "Undecodable"]

@@ -13,7 +13,7 @@ from typing import Generic, TypeAlias, TypeVar
 import asyncpg
 import structlog
 
-from services.common.errors import Internal, InterchangeError, ResourceExhausted, Unavailable
+from services.common.errors import InterchangeError, Internal, ResourceExhausted, Unavailable
 
 log = structlog.get_logger()
 

@@ -121,11 +121,11 @@ class EventConsumer(Generic[R]):
         events: list[Event] = []
         strangers: list[tuple[Message, str]] = []
         for message in messages:
-            topic = self._topics[message.topic()]
-            partition = (topic, message.partition())
+            topic = self._topics[str(message.topic())]
+            partition = (topic, int(message.partition() or 0))
             if partition not in self._positions:
                 continue  # revoked while it was on its way
-            following[partition] = message.offset() + 1
+            following[partition] = int(message.offset() or 0) + 1
             try:
                 events.append(kafka.read(message, topic))
             except Undecodable as error:
@@ -149,7 +149,10 @@ class EventConsumer(Generic[R]):
         async def advance(connection: Any) -> None:
             await self._inbox.advance(connection, expected, following)
 
-        dead = [(self._topics[m.topic()], m.key() or b"", m.value() or b"", r) for m, r in strangers]
+        dead = [
+            (self._topics[str(m.topic())], m.key() or b"", m.value() or b"", r)
+            for m, r in strangers
+        ]
         try:
             await self._applier.apply(events, dead, advance)
         except asyncpg.PostgresError as error:

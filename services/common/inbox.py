@@ -81,9 +81,7 @@ class Inbox:
         )
         return {(row["tenant_id"], row["topic"], row["key"]): row["sequence"] for row in rows}
 
-    async def store_sequences(
-        self, connection: Connection, sequences: Mapping[KeyId, int]
-    ) -> None:
+    async def store_sequences(self, connection: Connection, sequences: Mapping[KeyId, int]) -> None:
         """Set the last applied number of keys."""
         ordered = sorted(sequences)
         await connection.execute(
@@ -103,7 +101,10 @@ class Inbox:
         return {(row["tenant_id"], row["topic"], row["key"]): row["state"] for row in rows}
 
     async def park(
-        self, connection: Connection, events: Sequence[Event], states: Mapping[KeyId, tuple[str, str]]
+        self,
+        connection: Connection,
+        events: Sequence[Event],
+        states: Mapping[KeyId, tuple[str, str]],
     ) -> None:
         """Store events that wait and the (state, reason) of newly parked keys."""
         for (tenant_id, topic, key), (state, reason) in sorted(states.items()):
@@ -175,9 +176,7 @@ class Inbox:
         )
         return status == "DELETE 1"
 
-    async def set_state(
-        self, connection: Connection, key: KeyId, state: str, reason: str
-    ) -> None:
+    async def set_state(self, connection: Connection, key: KeyId, state: str, reason: str) -> None:
         """Change the state of a parked key."""
         await self.park(connection, (), {key: (state, reason)})
 

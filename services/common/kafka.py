@@ -73,9 +73,9 @@ def headers(
     sequence: int,
     traceparent: str | None,
     reason: str | None = None,
-) -> list[tuple[str, bytes]]:
+) -> list[tuple[str, str | bytes | None]]:
     """Return the headers of one event."""
-    found = [
+    found: list[tuple[str, str | bytes | None]] = [
         (EVENT_ID, event_id.encode()),
         (TYPE, type_name.encode()),
         (VERSION, b"%d" % version),
@@ -91,25 +91,28 @@ def headers(
 def read(message: Message, topic: str) -> Event:
     """Return the event in a Kafka message; raise Undecodable when it is none."""
     try:
-        attributes = dict(message.headers() or ())
-        tenant_id, _, key = (message.key() or b"").decode().partition(":")
-        traceparent = attributes.get(TRACEPARENT)
+        attributes = {name: _text(value) for name, value in dict(message.headers() or ()).items()}
+        tenant_id, _, key = _text(message.key()).partition(":")
         event = Event(
             tenant_id,
             topic,
             key,
             int(attributes[SEQUENCE]),
-            attributes[EVENT_ID].decode(),
-            attributes[TYPE].decode(),
+            attributes[EVENT_ID],
+            attributes[TYPE],
             int(attributes[VERSION]),
             message.value() or b"",
-            traceparent.decode() if traceparent else None,
+            attributes.get(TRACEPARENT),
         )
     except (KeyError, ValueError, UnicodeDecodeError) as error:
         raise Undecodable(f"message is no event: {error!r}") from error
     if not tenant_id or not key:
         raise Undecodable(f"key of the message was {message.key()!r}, expected tenant:key")
     return event
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""
 
 
 def raise_for(messages: Sequence[Message]) -> None:

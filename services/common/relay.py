@@ -63,7 +63,12 @@ class Relay:
         while True:
             try:
                 await self._own_and_publish()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaException) as error:
+            except (
+                OSError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                KafkaException,
+            ) as error:
                 log.warning("relay interrupted", service=self._service, error=str(error))
                 await asyncio.sleep(0.5)
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from google.protobuf.message import Message
 from interchange.trade.v1.trade_events_pb2 import TradeBooked
-from iso4217 import Currency
 
 from native import money
+from services.common import currencies
 from services.common.events import Undecodable, Upcaster
 
 VERSIONS: Mapping[str, int] = {TradeBooked.DESCRIPTOR.full_name: 2}
@@ -20,7 +20,9 @@ VERSIONS: Mapping[str, int] = {TradeBooked.DESCRIPTOR.full_name: 2}
 def trade_booked_1_to_2(message: Message) -> None:
     """Compute gross_minor, which version 1 left to its readers."""
     assert isinstance(message, TradeBooked)
-    exponent = Currency(message.currency).exponent or 0
+    exponent = currencies.exponent(message.currency)
+    if exponent is None:
+        raise Undecodable(f"currency of trade {message.trade_id} is {message.currency!r}")
     amount, status = money.notional(
         np.array([message.quantity_micros], np.int64),
         np.array([message.price_e8], np.int64),

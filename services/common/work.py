@@ -11,31 +11,30 @@ from services.common.db import Connection, Database
 from services.common.outbox import Outbox
 from services.common.relay import Relay
 
-R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Work(Generic[R]):
+class Work(Generic[R_co]):
     """An open transaction as a handler sees it."""
 
-    repository: R
+    repository: R_co
     outbox: Outbox
 
 
-class WorkUnits(Protocol[R]):
+class WorkUnits(Protocol[R_co]):
     """Opens units of work; the fake of the unit tests subclasses it."""
 
-    def tenant(self, tenant_id: str) -> AbstractAsyncContextManager[Work[R]]:
+    def tenant(self, tenant_id: str) -> AbstractAsyncContextManager[Work[R_co]]:
         """Open a transaction of one tenant, committed with its events."""
         ...
 
-    def reading(self, tenant_id: str) -> AbstractAsyncContextManager[R]:
+    def reading(self, tenant_id: str) -> AbstractAsyncContextManager[R_co]:
         """Open a read-only transaction of one tenant."""
         ...
 
 
-class UnitOfWork(WorkUnits[R]):
+class UnitOfWork(WorkUnits[R_co], Generic[R_co]):
     """Opens transactions on the real database.
 
     After a commit with events the relays of this process look at once.
@@ -45,7 +44,7 @@ class UnitOfWork(WorkUnits[R]):
         self,
         database: Database,
         settings: Settings,
-        repository: Callable[[Connection], R],
+        repository: Callable[[Connection], R_co],
         relays: Sequence[Relay],
     ) -> None:
         self._database = database
@@ -54,7 +53,7 @@ class UnitOfWork(WorkUnits[R]):
         self._relays = relays
 
     @asynccontextmanager
-    async def tenant(self, tenant_id: str) -> AsyncIterator[Work[R]]:
+    async def tenant(self, tenant_id: str) -> AsyncIterator[Work[R_co]]:
         """Open a transaction of one tenant, committed with its events."""
         async with self._database.tenant(tenant_id) as connection:
             work = Work(self._repository(connection), self._outbox())
@@ -63,16 +62,18 @@ class UnitOfWork(WorkUnits[R]):
         self._published(added)
 
     @asynccontextmanager
-    async def reading(self, tenant_id: str) -> AsyncIterator[R]:
+    async def reading(self, tenant_id: str) -> AsyncIterator[R_co]:
         """Open a read-only transaction of one tenant."""
         async with self._database.tenant(tenant_id, read_only=True) as connection:
             yield self._repository(connection)
 
-    def joined(self, connection: Connection) -> Work[R]:
+    def joined(self, connection: Connection) -> Work[R_co]:
         """Return a unit of work within the transaction of a consumer."""
         return Work(self._repository(connection), self._outbox())
 
-    async def flush(self, work: Work[R], connection: Connection, traceparent: str | None) -> None:
+    async def flush(
+        self, work: Work[object], connection: Connection, traceparent: str | None
+    ) -> None:
         """Write the events of a joined unit of work."""
         await work.outbox.flush(connection, traceparent)
 

@@ -1,0 +1,56 @@
+"""The trade service: books trades."""
+
+from interchange.trade.v1 import trade_service_pb2
+from interchange.trade.v1.trade_service_pb2_grpc import add_TradeServiceServicer_to_server
+
+from services.common import clients, upcasters
+from services.common.applier import Applier
+from services.common.clock import SystemClock
+from services.common.consumer import EventConsumer
+from services.common.db import Database
+from services.common.event_store import EventStore
+from services.common.events import EventTypes
+from services.common.host import Host, main
+from services.common.ids import Uuid7
+from services.common.relay import Relay
+from services.common.work import UnitOfWork
+from services.trade import consumer
+from services.trade.posting import Posting
+from services.trade.repository import PostgresTrades
+from services.trade.servicer import TradeServicer
+
+
+async def wire(host: Host) -> None:
+    """Put the trade service together."""
+    settings = host.settings
+    database = await Database.open(settings, "trade")
+    host.on_close(database.close)
+    host.add_check("database", database.check)
+    channel = clients.channel(settings)
+    host.on_close(channel.close)
+    relays = [Relay(settings, "trade", shard) for shard in range(settings.outbox_shards)]
+    units = UnitOfWork(database, settings, PostgresTrades, relays)
+    applier = Applier(
+        database,
+        units,
+        EventTypes(consumer.MESSAGES, upcasters.UPCASTERS, upcasters.VERSIONS),
+        consumer.on_reference_changed,
+        EventStore(settings),
+        settings.consumer_gap_wait_ms,
+    )
+    events = EventConsumer(settings, database, consumer.TOPICS, applier)
+    for shard, relay in enumerate(relays):
+        host.add_task(f"trade relay {shard}", relay.run)
+    host.add_task("trade consumer", events.run)
+    servicer = TradeServicer(
+        units, Posting(channel), SystemClock(), Uuid7(), settings.batch_size_max
+    )
+    host.add_service(
+        add_TradeServiceServicer_to_server,
+        servicer,
+        trade_service_pb2.DESCRIPTOR.services_by_name["TradeService"],
+    )
+
+
+if __name__ == "__main__":
+    main(wire)
