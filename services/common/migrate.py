@@ -15,14 +15,18 @@ import hmac
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
 from services.common.config import Settings
+
+Result = TypeVar("Result")
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK_KEY = 0x696E7465726368
@@ -89,7 +93,13 @@ def migrate(admin_url: str, services: Sequence[str], password: str) -> list[str]
     Return the names of what was applied. An empty password leaves the roles'
     alone. Raises `MigrationError` or asyncpg's and network errors.
     """
-    return asyncio.run(_migrate(admin_url, services, password))
+    return blocking(_migrate(admin_url, services, password))
+
+
+def blocking(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end, also where this thread runs an event loop already."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 async def _migrate(admin_url: str, services: Sequence[str], password: str) -> list[str]:

@@ -132,6 +132,9 @@ class KafkaServer(Server):
             "transaction.state.log.min.isr": 1,
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
+            # After a SIGKILL the broker's own earlier session has to end first.
+            "broker.heartbeat.interval.ms": 1000,
+            "broker.session.timeout.ms": 5000,
             "group.initial.rebalance.delay.ms": 0,
             "log.retention.hours": 168,
             "log.segment.bytes": 256 * 1024 * 1024,

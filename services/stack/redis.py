@@ -46,6 +46,8 @@ class RedisServer(Server):
             "maxmemory-policy": "volatile-lru",
             "maxclients": "10000",
             "tcp-backlog": "511",
+            # A title would overwrite the environment, by which the process is found again.
+            "set-proc-title": "no",
         }
         text = "".join(f"{key} {value}\n" for key, value in lines.items())
         write_private(self.folder / "redis.conf", text)

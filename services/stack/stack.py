@@ -14,6 +14,7 @@ import psutil
 
 from services.common.migrate import MigrationError, migrate
 from services.stack import topics
+from services.stack.envoy import EnvoyServer
 from services.stack.errors import StackError
 from services.stack.hosts import CollectorServer, HostServer
 from services.stack.kafka import KafkaServer
@@ -79,6 +80,7 @@ class Stack:
         self.redis = RedisServer(self.settings)
         self.kafka = KafkaServer(self.settings)
         self.collector = CollectorServer(self.settings)
+        self.envoy = EnvoyServer(self.settings)
 
     def up(self, only: Collection[str] | None = None, report: Report = ignore) -> None:
         """Start what does not run, in order, and wait until all is ready.
@@ -226,17 +228,20 @@ class Stack:
         hosts: list[Server] = [
             HostServer(self.settings, index, self._addresses) for index in indices
         ]
-        return [base, hosts]
+        return [base, hosts, [self.envoy]]
 
     def _steps(self) -> list[Step]:
-        base, hosts = self._stages
+        base, hosts, last = self._stages
         steps = [Step(server.name, server.up) for server in base]
         steps += [
             Step(MIGRATIONS, lambda _: self.migrate(), frozenset({"postgres"})),
             Step(TOPICS, lambda _: self.create_topics(), frozenset({"kafka"})),
         ]
         needed = frozenset(step.name for step in steps)
-        return [*steps, *(Step(server.name, server.up, needed) for server in hosts)]
+        steps += [Step(server.name, server.up, needed) for server in hosts]
+        # The door opens when there is somebody behind it.
+        needed = frozenset(step.name for step in steps)
+        return [*steps, *(Step(server.name, server.up, needed) for server in last)]
 
     def _addresses(self) -> dict[str, str]:
         settings = self.settings
@@ -249,6 +254,7 @@ class Stack:
             "INTERCHANGE_KAFKA_REPLICATION": str(settings.kafka_replication),
             "INTERCHANGE_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix,
             "INTERCHANGE_EGRESS": self.egress,
+            "INTERCHANGE_TRACE_RATIO": str(settings.trace_ratio),
             "INTERCHANGE_TRACE_ENDPOINT": self.collector.endpoint,
             "INTERCHANGE_ARCHIVE_DIR": str(settings.archive_dir),
         }
