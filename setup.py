@@ -40,13 +40,19 @@ def kernels() -> list[Extension]:
 # Neither `services` nor `gen` needs an __init__.py everywhere to be found.
 PACKAGES = [
     *find_namespace_packages(where=".", include=["native", "services", "services.*"]),
-    *find_namespace_packages(where="gen", include=["interchange", "interchange.*"]),
+    *find_namespace_packages(where="gen", include=["interchange", "interchange.*", "buf.*"]),
+    "interchange_envoy",
 ]
 
 setup(
     packages=PACKAGES,
-    package_dir={"interchange": "gen/interchange"},
-    package_data={"": ["*.pyi", "*.pxd", "*.sql", "*.lua", "py.typed"]},
+    # `envoy` itself is the name of a package of the Envoy wheel.
+    package_dir={
+        "interchange": "gen/interchange",
+        "buf": "gen/buf",
+        "interchange_envoy": "envoy",
+    },
+    package_data={"": ["*.pyi", "*.pxd", "*.sql", "*.lua", "*.binpb", "*.json", "py.typed"]},
     # Else whatever built the extensions, generated C included, is shipped too.
     include_package_data=False,
     ext_modules=cythonize(
