@@ -1,5 +1,6 @@
 """A stack of its own for the tests: other ports, other data, beside any that runs."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,8 @@ from services.stack.lock import locked
 from services.stack.settings import StackSettings
 from services.stack.stack import Stack
 
+LOCKS = Path(tempfile.gettempdir())
+"""Of the slots, which are the machine's, as ports are."""
 ROOT = Path(__file__).resolve().parent.parent
 SLOTS = range(1, 11)
 """Slot n has its ports n thousand higher; each test run takes a free one."""
@@ -21,14 +24,14 @@ def stack_settings() -> Iterator[StackSettings]:
     with ExitStack() as held:
         for slot in SLOTS:
             try:
-                held.enter_context(locked(ROOT / f".interchange-test-{slot}.lock", wait=False))
-            except BlockingIOError:
+                held.enter_context(locked(LOCKS / f"interchange-test-{slot}.lock", wait=False))
+            except OSError:
                 continue
             yield StackSettings(
                 data_dir=ROOT / f".interchange-test-{slot}", port_offset=1000 * slot
             )
             return
-        pytest.exit(f"{len(SLOTS)} test runs are under way in this checkout already", 2)
+        pytest.exit(f"{len(SLOTS)} test runs are under way on this machine already", 2)
 
 
 @pytest.fixture(scope="session")
