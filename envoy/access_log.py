@@ -18,7 +18,7 @@ FIELDS: Config = {
     "flags": "%RESPONSE_FLAGS%",
     "grpc_status": "%GRPC_STATUS%",
     "duration_ms": "%DURATION%",
-    "cluster": "%UPSTREAM_CLUSTER%",
+    "upstream_cluster": "%UPSTREAM_CLUSTER%",
     "upstream": "%UPSTREAM_HOST%",
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
     "bytes_received": "%BYTES_RECEIVED%",

@@ -32,7 +32,9 @@ def jwt(jwks: str, issuer: str, audience: str, *, websocket: bool) -> Config:
     The rules do not depend on the routes, so a path without a route needs a token
     too, and no route can be forgotten (trap 1).
     """
-    providers = {"bearer": _provider(jwks, issuer, audience)}
+    # Named, because by default Envoy also takes a token from the query, on any path.
+    header = {"name": "authorization", "value_prefix": "Bearer "}
+    providers = {"bearer": _provider(jwks, issuer, audience) | {"from_headers": [header]}}
     rules: list[Config] = [{"match": {"path": HEALTH_PATH}}]
     rules += [{"match": {"prefix": prefix}} for prefix in OPEN_PREFIXES]
     if websocket:

@@ -10,9 +10,11 @@ TOKEN_ERRORS = (
 )
 """Detail of the refusal, reason and message; all other tokens are invalid."""
 
+REFUSED = "jwt_authn_access_denied"
+INVALID = "TOKEN_INVALID"
+
 STATUS_ERRORS = (
     (400, 3, "BAD_REQUEST"),
-    (401, 16, "TOKEN_INVALID"),
     (403, 7, "FORBIDDEN"),
     (404, 5, "ROUTE_NOT_FOUND"),
     (405, 12, "METHOD_NOT_ALLOWED"),
@@ -32,13 +34,18 @@ STATUS_ERRORS = (
 
 def local_reply() -> Config:
     """Return the mapping; the first mapper that fits rewrites the body."""
-    mappers = [{"filter": _all(_details("lua_response")), "body_format_override": _as_it_is()}]
+    mappers = [{"filter": _all(_details("lua_response")), **_as_it_is()}]
     mappers += [
-        {"filter": _all(_rest(), _details(detail)), "body_format_override": _body(16, reason, text)}
+        {"filter": _all(_rest(), _details(detail)), **_body(16, reason, text)}
         for detail, reason, text in TOKEN_ERRORS
     ]
+    # Envoy says 403 to a token for somebody else; it is a bad token like any other.
     mappers += [
-        {"filter": _all(_rest(), _status(status)), "body_format_override": _body(code, reason)}
+        {"filter": _all(_rest(), _details(REFUSED)), "status_code": 401, **_body(16, INVALID)},
+        {"filter": _details(REFUSED), "status_code": 401},
+    ]
+    mappers += [
+        {"filter": _all(_rest(), _status(status)), **_body(code, reason)}
         for status, code, reason in STATUS_ERRORS
     ]
     return {"mappers": mappers}
@@ -82,12 +89,13 @@ def _status(status: int) -> Config:
 
 
 def _as_it_is() -> Config:
+    text = {"inline_string": "%LOCAL_REPLY_BODY%"}
     return {
-        "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
-        "content_type": "application/json",
+        "body_format_override": {"text_format_source": text, "content_type": "application/json"}
     }
 
 
 def _body(code: int, reason: str, message: str = "%LOCAL_REPLY_BODY%") -> Config:
     info = {"@type": ERROR_INFO, "reason": reason, "domain": "interchange", "metadata": {}}
-    return {"json_format": {"code": code, "message": message, "details": [info]}}
+    status = {"code": code, "message": message, "details": [info]}
+    return {"body_format_override": {"json_format": status}}

@@ -39,9 +39,19 @@ def _rpcs(descriptors: Descriptors) -> str:
     lines = []
     for rpc in descriptors.rpcs:
         for binding in rpc.bindings:
+            # With body "*" nothing is left for the query (google/api/http.proto).
+            query = "false" if binding.body == "*" else f'"{rpc.request}"'
             body = f'"{_body(descriptors, rpc, binding)}"' if binding.body else "false"
-            lines.append(f'["{_key(rpc, binding)}"] = {{{body}, "{rpc.request}"}},\n')
+            by_path = {variable.split(".")[0] for variable in binding.variables}
+            elsewhere = by_path | {binding.body} - {"", "*"}
+            in_body = _set(by_path if binding.body == "*" else set())
+            parts = f"{body}, {query}, {_set(elsewhere)}, {in_body}"
+            lines.append(f'["{_key(rpc, binding)}"] = {{{parts}}},\n')
     return "".join(lines)
+
+
+def _set(names: set[str]) -> str:
+    return "{" + ", ".join(f'["{name}"] = true' for name in sorted(names)) + "}"
 
 
 def _body(descriptors: Descriptors, rpc: Rpc, binding: Binding) -> str:

@@ -2,11 +2,13 @@
 -- text that is not quite JSON. `MESSAGES` and `RPCS` come before this text,
 -- generated from the descriptors by lua.py:
 --   MESSAGES[name][key] = {field, kind, message, repeated, map}
---   RPCS[path] = {message of the body or false, message of the query or false}
+--   RPCS[route] = {message of the body or false, message of the query or false,
+--                  fields that the query must not give, fields that the body must not give}
 -- kind is "m" for a message, "v" for one value, "a" for anything.
 
 local DEPTH_MAX = 32
-local byte, find, match, sub, format = string.byte, string.find, string.match, string.sub, string.format
+local byte, find, match, sub = string.byte, string.find, string.match, string.sub
+local format = string.format
 
 local text     -- the body being read
 local trail    -- trail[depth] is the key or index that led there
@@ -57,10 +59,14 @@ end
 
 local ESCAPES = {b = "\b", f = "\f", n = "\n", r = "\r", t = "\t"}
 
--- Keys beyond ASCII name no field: their escapes may stay as they are.
+-- One pass, so that an escaped backslash does not start an escape of its own.
+-- Keys beyond ASCII name no field: their escapes stay as they are.
 local function unescaped(key)
-  key = key:gsub("\\u00([0-7]%x)", function(hex) return string.char(tonumber(hex, 16)) end)
-  return (key:gsub("\\(.)", function(c) return c ~= "u" and (ESCAPES[c] or c) or nil end))
+  return (key:gsub("\\(.)(%x?%x?%x?%x?)", function(c, hex)
+    if c ~= "u" then return (ESCAPES[c] or c) .. hex end
+    local code = tonumber(hex, 16)
+    return code < 128 and string.char(code) or nil
+  end))
 end
 
 local value  -- below: object and array need it
@@ -72,8 +78,9 @@ local function field_of(message, key, depth)
   return field
 end
 
--- `message` is nil for free objects, `entry` the field of a map whose values these are.
-local function object(position, depth, message, entry)
+-- `message` is nil for free objects, `entry` the field of a map whose values these
+-- are, `taken` the fields that the path gives.
+local function object(position, depth, message, entry, taken)
   local seen = {}
   local at = skip(position + 1)
   if byte(text, at) == 125 then return at + 1 end
@@ -90,6 +97,7 @@ local function object(position, depth, message, entry)
     end
     trail[depth] = key
     if seen[name] then fail("DUPLICATE_FIELD", "given more than once", depth) end
+    if taken and taken[name] then fail("DUPLICATE_FIELD", "given in the path", depth) end
     seen[name] = true
     at = skip(stop)
     if byte(text, at) ~= 58 then malformed(at, "a colon", depth) end
@@ -148,11 +156,11 @@ function value(position, depth, field, inside)
   return after_number(position, depth)
 end
 
-local function check_body(body, message)
+local function check_body(body, message, taken)
   text, trail = body, {}
   local at = skip(1)
   if byte(text, at) ~= 123 then malformed(at, "an object", 0) end
-  at = skip(object(at, 1, MESSAGES[message]))
+  at = skip(object(at, 1, MESSAGES[message], nil, taken))
   if at <= #text then malformed(at, "the end of the text", 0) end
 end
 
@@ -161,12 +169,12 @@ local function decoded(part)
   return (part:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
 end
 
-local function check_query(query, message)
+local function check_query(query, message, taken)
   trail = {}
   local seen = {}
   for part in query:gmatch("[^&]+") do
     local key = decoded(match(part, "^[^=]*"))
-    local known, depth, field, canonical = MESSAGES[message], 0, nil, {}
+    local known, depth, field, canonical = message and MESSAGES[message], 0, nil, {}
     for name in (key .. "."):gmatch("([^.]*)%.") do
       depth = depth + 1
       if depth > DEPTH_MAX then fail("UNKNOWN_FIELD", "nested too deeply", DEPTH_MAX) end
@@ -179,6 +187,7 @@ local function check_query(query, message)
     end
     if field[2] == "m" or field[5] then fail("WRONG_TYPE", "expected one of its fields", depth) end
     local name = table.concat(canonical, ".")
+    if taken[canonical[1]] then fail("DUPLICATE_FIELD", "given elsewhere", depth) end
     if seen[name] and not field[4] then fail("DUPLICATE_FIELD", "given more than once", depth) end
     seen[name] = true
   end
@@ -186,7 +195,8 @@ end
 
 local function answer(handle, status, code, reason, message, violation)
   local details = format(
-    '{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"%s","domain":"interchange","metadata":{}}',
+    '{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"%s",' ..
+    '"domain":"interchange","metadata":{}}',
     reason)
   if violation then
     details = details .. format(
@@ -200,16 +210,16 @@ local function answer(handle, status, code, reason, message, violation)
 end
 
 function envoy_on_request(handle)
-  local rpc = RPCS[handle:filterContext()["rpc"]]
+  local rpc = RPCS[handle:filterContext():get("rpc")]
   local query = match(handle:headers():get(":path"), "%?([^#]*)")
   local body = handle:body()
   local bytes = body and body:length() > 0 and body:getBytes(0, body:length())
   local good, problem = pcall(function()
-    if query and query ~= "" then check_query(query, rpc[2]) end
+    if query and query ~= "" then check_query(query, rpc[2], rpc[3]) end
     if bytes then
       trail = {}
       if not rpc[1] then fail("MALFORMED_JSON", "the call takes no body", 0) end
-      check_body(bytes, rpc[1])
+      check_body(bytes, rpc[1], rpc[4])
     end
   end)
   text = nil
