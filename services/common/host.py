@@ -47,8 +47,9 @@ class Host:
         self._health = server.Health()
         self._services: list[str] = []
         self._tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
-        self._running: list[tuple[str, asyncio.Task[None]]] = []
+        self._running: list[asyncio.Task[None]] = []
         self._closes: list[Callable[[], Awaitable[None]]] = []
+        self._started = False
         self._forced = asyncio.Event()
         self._failure: TaskError | None = None
         self.probes.add("serving", self._check_serving)
@@ -77,6 +78,8 @@ class Host:
         if name in self._tasks:
             raise ValueError(f"task {name!r} was added twice")
         self._tasks[name] = run
+        if self._started:
+            self._start_task(name)
 
     def add_check(self, name: str, check: Callable[[], Awaitable[None]]) -> None:
         """Ask `check()` for readiness; it raises while not ready."""
@@ -95,10 +98,9 @@ class Host:
     async def start(self) -> None:
         """Start tasks, server and probes, in this order, then say SERVING."""
         self.add_task("event-loop-lag", metrics.watch_loop)
-        for name, run in self._tasks.items():
-            task = asyncio.create_task(run(), name=name)
-            task.add_done_callback(self._task_done)
-            self._running.append((name, task))
+        self._started = True
+        for name in self._tasks:
+            self._start_task(name)
         self.port = self._server.add_insecure_port(self.settings.listen)
         await self._server.start()
         await self.probes.start(self.settings.probe_listen)
@@ -112,9 +114,9 @@ class Host:
         """Drain the calls, cancel the tasks, then close; raise TaskError if one died."""
         self.draining.set()
         await self._drain()
-        for name, task in reversed(self._running):
+        for task in reversed(self._running):
             task.cancel()
-            await self._bounded(asyncio.wait([task]), name)
+            await self._bounded(asyncio.wait([task]), task.get_name())
         for close in reversed(self._closes):
             await self._bounded(close(), getattr(close, "__qualname__", repr(close)))
         await self.probes.close()
@@ -147,6 +149,11 @@ class Host:
         except Exception:
             log.exception("close failed", name=name)
 
+    def _start_task(self, name: str) -> None:
+        task = asyncio.create_task(self._tasks[name](), name=name)
+        task.add_done_callback(self._task_done)
+        self._running.append(task)
+
     def _task_done(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or (error := task.exception()) is None:
             return
@@ -177,15 +184,27 @@ async def serve(settings: Settings, wires: Sequence[Wire]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.stop)
+    leaving = asyncio.create_task(host.draining.wait())
+    starting = asyncio.create_task(_start(host, wires))
     try:
-        for wire in wires:
-            await wire(host)
-        await host.start()
-        await host.draining.wait()
+        # A signal also ends a start that waits, for a database perhaps.
+        await asyncio.wait([starting, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await leaving
     finally:
+        starting.cancel()
+        leaving.cancel()
+        await asyncio.wait([starting, leaving])
         await host.leave()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+async def _start(host: Host, wires: Sequence[Wire]) -> None:
+    for wire in wires:
+        await wire(host)
+    await host.start()
 
 
 def main(*wires: Wire) -> None:

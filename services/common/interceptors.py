@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import lru_cache
-from inspect import isasyncgenfunction
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, TypeAlias
 
 import grpc
@@ -85,11 +85,27 @@ class Guard:
     def add_registered_method_handlers(
         self, service: str, handlers: "Mapping[str, Handler]"
     ) -> None:
-        """Add the wrapped handlers of a service to the server."""
-        wrapped = {name: _wrap(self._rpcs[name], handler) for name, handler in handlers.items()}
+        """Add the wrapped handlers of a service to the server.
+
+        What the servicer does not implement is left to grpc: UNIMPLEMENTED.
+        """
+        wrapped = {}
+        for name, handler in handlers.items():
+            if _is_async(handler):
+                wrapped[name] = _wrap(self._rpcs[name], handler)
+            else:
+                self._rpcs[name].log.warning("rpc not implemented")
         generic = grpc.method_handlers_generic_handler(service, wrapped)
         self._server.add_generic_rpc_handlers((generic,))
         self._server.add_registered_method_handlers(service, wrapped)
+
+
+def _is_async(handler: Any) -> bool:
+    """Tell a handler of ours from a generated one, a plain function that only raises."""
+    behaviour = (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
+    return iscoroutinefunction(behaviour) or isasyncgenfunction(behaviour)
 
 
 def _wrap(rpc: Rpc, handler: Any) -> "Handler":

@@ -2,6 +2,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from contextlib import asynccontextmanager, suppress
 
 import grpc
@@ -85,11 +86,9 @@ async def running(wire_more=None, **options):
         **{"listen": "127.0.0.1:0", "drain_ms": 5000, "drain_notice_ms": 0, **options}
     )
     process = asyncio.create_task(serve(settings, [wire]))
-    while not hosts and not process.done():
-        await asyncio.sleep(0)
-    if hosts:
-        await hosts[0].serving.wait()
-        hosts[0].process = process
+    await until(lambda: hosts)
+    await hosts[0].serving.wait()
+    hosts[0].process = process
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{hosts[0].port}") as channel:
             yield hosts[0], trade_service_pb2_grpc.TradeServiceStub(channel), channel
@@ -133,7 +132,7 @@ async def test_drain_answers_every_call_in_flight():
 
 
 async def test_clients_that_heed_health_lose_no_call_under_load():
-    async with running(drain_notice_ms=300) as (host, stub, channel):
+    async with running(drain_notice_ms=1500) as (host, stub, channel):
         host.trades.pause = 0.02
         health = health_pb2_grpc.HealthStub(channel)
         leave = asyncio.Event()
@@ -155,7 +154,7 @@ async def test_clients_that_heed_health_lose_no_call_under_load():
         await until(lambda: answered > 400)
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.gather(*load, watching)
-        await asyncio.wait_for(host.process, 2)
+        await asyncio.wait_for(host.process, 5)
 
         assert host.trades.cancelled == 0
 
@@ -420,6 +419,79 @@ async def test_failing_wire_closes_what_was_opened():
         await serve(Settings(listen="127.0.0.1:0"), [wire])
 
     assert closed == [True]
+
+
+async def test_signal_ends_a_start_that_waits():
+    closed = asyncio.Event()
+
+    async def wire(host):
+        async def close():
+            closed.set()
+
+        host.on_close(close)
+        await asyncio.sleep(60)
+
+    process = asyncio.create_task(serve(Settings(listen="127.0.0.1:0"), [wire]))
+    await asyncio.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(process, 5)
+
+    assert closed.is_set()
+
+
+async def test_task_added_while_serving_runs():
+    ran = asyncio.Event()
+
+    async def run():
+        ran.set()
+
+    async with running() as (host, _, _):
+        host.add_task("late", run)
+        await asyncio.wait_for(ran.wait(), 5)
+
+
+async def test_rpc_without_handler_is_unimplemented():
+    async with running() as (_, stub, _):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.CreateTrade(trade_service_pb2.CreateTradeRequest(), metadata=HEADERS)
+
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(
+    ("task", "code"), [("await asyncio.sleep(60)", 0), ("raise RuntimeError('lost')", 1)]
+)
+async def test_process_exits_with_its_fate(task, code):
+    program = (
+        "import asyncio\n"
+        "from services.common.host import main\n"
+        f"async def task(): {task}\n"
+        "async def wire(host): host.add_task('relay', task)\n"
+        "main(wire)\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        program,
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ
+        | {
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "INTERCHANGE_LISTEN": "127.0.0.1:0",
+            "INTERCHANGE_DRAIN_NOTICE_MS": "0",
+        },
+    )
+    lines = []
+    async with asyncio.timeout(20):
+        while line := await process.stdout.readline():
+            lines.append(json.loads(line))
+            if lines[-1]["event"] == "serving" and code == 0:
+                process.terminate()
+        assert await process.wait() == code
+
+    events = [line["event"] for line in lines]
+    assert "stopped" in events
+    assert ("process failed" in events) == bool(code)
 
 
 async def test_second_process_on_the_port_fails():
