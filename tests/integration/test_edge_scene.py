@@ -194,15 +194,18 @@ async def edge(
     async with services(seen) as port:
         here = [("127.0.0.1", port)]
         more = {"gateway": gateway} if gateway else {}
+        values: dict[str, Any] = {
+            "descriptors": DESCRIPTORS,
+            "endpoints": dict.fromkeys(("trade", "instrument", "position"), here) | more,
+            "access_log": scratch / "access.log",
+            **changes,
+        }
         settings = EdgeSettings(
-            descriptors=DESCRIPTORS,
             jwks=jwks(),
-            endpoints={**dict.fromkeys(("trade", "instrument", "position"), here), **more},
             edge_port=edge_port,
             egress_port=egress_port,
             admin_port=admin_port,
-            access_log=scratch / "access.log",
-            **changes,
+            **values,
         )
         config = scratch / "envoy.json"
         config.write_text(json.dumps(bootstrap(settings)))
