@@ -105,7 +105,7 @@ def headers(caller: Caller | None = None) -> Metadata:
         found = (
             (identity.TENANT_HEADER, caller.tenant_id),
             (identity.SUBJECT_HEADER, caller.subject),
-            (identity.ROLES_HEADER, ",".join(caller.roles)),
+            (identity.ROLES_HEADER, " ".join(caller.roles)),
         )
     trace = telemetry.traceparent()
     return found if trace is None else (*found, (telemetry.TRACEPARENT, trace))

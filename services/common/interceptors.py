@@ -45,7 +45,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _TENANT = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _SUBJECT = re.compile(r"[!-~]{1,128}")
-_ROLES = re.compile(r"[a-z][a-z0-9_,-]{0,255}")
+_ROLES = re.compile(r"[a-z][a-z0-9_ -]{0,255}")
 _GONE = (cygrpc.ExecuteBatchError, cygrpc.UsageError, cygrpc._ServerStoppedError)
 """What grpc.aio raises on a write to a caller that is gone."""
 
@@ -265,7 +265,7 @@ def _caller(tenant: str, subject: str, roles: str) -> Caller:
         raise Unauthenticated(
             "CALLER_MALFORMED", "the caller's tenant, name or roles are malformed"
         )
-    return Caller(tenant, subject, tuple(role for role in roles.split(",") if role))
+    return Caller(tenant, subject, tuple(roles.split()))
 
 
 def _trailers(error: InterchangeError) -> tuple[tuple[str, bytes], ...]:
