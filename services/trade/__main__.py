@@ -16,6 +16,7 @@ from services.common.relay import Relay
 from services.common.work import UnitOfWork
 from services.trade import consumer
 from services.trade.posting import Posting
+from services.trade.references import PeerReferences
 from services.trade.repository import PostgresTrades
 from services.trade.servicer import TradeServicer
 
@@ -43,7 +44,12 @@ async def wire(host: Host) -> None:
         host.add_task(f"trade relay {shard}", relay.run)
     host.add_task("trade consumer", events.run)
     servicer = TradeServicer(
-        units, Posting(channel), SystemClock(), Uuid7(), settings.batch_size_max
+        units,
+        Posting(channel),
+        PeerReferences(channel, units),
+        SystemClock(),
+        Uuid7(),
+        settings.batch_size_max,
     )
     host.add_service(
         add_TradeServiceServicer_to_server,

@@ -14,6 +14,7 @@ from services.common.work import Work, WorkUnits
 from services.trade import domain, events
 from services.trade.commands import Booked, CreateTrades, TradeRow
 from services.trade.domain import Checked, Faults, Priced
+from services.trade.references import References
 from services.trade.repository import (
     Key,
     KeyRaced,
@@ -58,13 +59,45 @@ def prepare(commands: CreateTrades, booked_by: Sequence[str], clock: BusinessClo
 
 
 async def create_trades(
-    tenant_id: str, prepared: Prepared, *, uow: Units, ids: Uuid7
+    tenant_id: str, prepared: Prepared, *, uow: Units, ids: Uuid7, references: References
 ) -> list[Outcome]:
     """Book trades in one transaction with their events; each has its own outcome.
 
-    A refused command stores nothing and uses up no key. When another
-    transaction takes one of the keys meanwhile, all is undone and done again:
-    the second look finds what it booked.
+    A refused command stores nothing and uses up no key. Commands that name what
+    the local copies lack are tried again once the copy has come, if one will.
+    """
+    outcomes = await _book(tenant_id, prepared, uow, ids)
+    late = [row for row, outcome in enumerate(outcomes) if isinstance(outcome, NotFound)]
+    if late:
+        accounts = _unknown(outcomes, late, "ACCOUNT_NOT_FOUND", prepared.commands.account_ids)
+        instruments = _unknown(
+            outcomes, late, "INSTRUMENT_NOT_FOUND", prepared.commands.instrument_ids
+        )
+        if await references.appear(tenant_id, accounts, instruments):
+            again = await _book(tenant_id, prepared.chosen(late), uow, ids)
+            for row, outcome in zip(late, again, strict=True):
+                outcomes[row] = outcome
+    return outcomes
+
+
+def _unknown(
+    outcomes: Sequence[Outcome], rows: Sequence[int], reason: str, names: Sequence[str]
+) -> list[str]:
+    return sorted(
+        {
+            names[row]
+            for row in rows
+            if isinstance(outcome := outcomes[row], NotFound)
+            and any(violation.reason == reason for violation in outcome.violations)
+        }
+    )
+
+
+async def _book(tenant_id: str, prepared: Prepared, uow: Units, ids: Uuid7) -> list[Outcome]:
+    """Book in one transaction.
+
+    When another transaction takes one of the keys meanwhile, all is undone and
+    done again: the second look finds what it booked.
     """
     for _ in range(ATTEMPTS_MAX):
         try:

@@ -25,6 +25,7 @@ from services.trade import handlers, responses
 from services.trade.commands import Booked, CreateTrades, columns, merged
 from services.trade.handlers import Outcome, Prepared
 from services.trade.posting import Posting
+from services.trade.references import References
 from services.trade.repository import TradeFilter
 
 Context: TypeAlias = ServicerContext[Any, Any]
@@ -39,12 +40,14 @@ class TradeServicer(TradeServiceServicer):
         self,
         units: handlers.Units,
         posting: Posting,
+        references: References,
         clock: BusinessClock,
         ids: Uuid7,
         batch_size_max: int,
     ) -> None:
         self._units = units
         self._posting = posting
+        self._references = references
         self._clock = clock
         self._ids = ids
         self._batcher: Batcher[tuple[CreateTrades, str], Booked] = Batcher(
@@ -154,7 +157,7 @@ class TradeServicer(TradeServiceServicer):
     async def _book(self, caller: identity.Caller, prepared: Prepared) -> list[Outcome]:
         async def book(tenant_id: str, rows: Sequence[int]) -> list[Outcome]:
             part = prepared if len(rows) == len(prepared.commands) else prepared.chosen(rows)
-            return await handlers.create_trades(tenant_id, part, uow=self._units, ids=self._ids)
+            return await self._create(tenant_id, part)
 
         return await isolated(book, caller.tenant_id, range(len(prepared.commands)))
 
@@ -163,7 +166,12 @@ class TradeServicer(TradeServiceServicer):
     ) -> list[Outcome]:
         commands = merged([command for command, _ in singles])
         prepared = handlers.prepare(commands, [subject for _, subject in singles], self._clock)
-        return await handlers.create_trades(tenant_id, prepared, uow=self._units, ids=self._ids)
+        return await self._create(tenant_id, prepared)
+
+    async def _create(self, tenant_id: str, prepared: Prepared) -> list[Outcome]:
+        return await handlers.create_trades(
+            tenant_id, prepared, uow=self._units, ids=self._ids, references=self._references
+        )
 
     async def _wait(
         self, outcomes: Sequence[Outcome], wait_for: pb.WaitFor.ValueType
