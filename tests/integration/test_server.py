@@ -41,6 +41,7 @@ class Trades(trade_service_pb2_grpc.TradeServiceServicer):
         self.pause = 0.0
         self.running = 0
         self.cancelled = 0
+        self.ended = lambda: None
 
     async def GetTrade(self, request, context):  # noqa: N802
         self.running += 1
@@ -51,6 +52,7 @@ class Trades(trade_service_pb2_grpc.TradeServiceServicer):
             raise
         finally:
             self.running -= 1
+            self.ended()
         left = deadline.remaining()
         return trade_pb2.Trade(trade_id=request.trade_id, sequence=int((left or 0) * 1000))
 
@@ -206,7 +208,8 @@ async def test_client_passes_on_caller_and_deadline():
         answer = await stub.GetTrade(ASK)
         await channel.close()
 
-        assert 2000 < answer.sequence <= 3000
+        # gRPC rounds a time-out up when it writes it into the header.
+        assert 2000 < answer.sequence <= 3100
 
 
 async def test_client_does_not_call_after_the_deadline():
@@ -376,11 +379,11 @@ async def test_tasks_end_after_the_calls_and_before_the_closes():
 
     async with running(wire_more) as (host, stub, _):
         host.trades.pause = 0.2
+        host.trades.ended = lambda: order.append("call")
         call = asyncio.ensure_future(stub.GetTrade(ASK, metadata=HEADERS))
         await until(lambda: host.trades.running == 1)
-        call.add_done_callback(lambda _: order.append("call"))
         host.stop()
-        await host.process
+        await asyncio.gather(call, host.process)
 
     assert order == ["call", "second", "first", "close second", "close first"]
 
