@@ -1,13 +1,11 @@
-"""The rules of booking, over columns; time and reference data come in as arguments.
+"""The rules of booking, over columns; reference data comes in as arguments.
 
-Checking has layers, each named where it happens: input (here, `check_input`),
-business and cross-field rules (here, `check_rules`), constraints of the
-database (the migration), the check after the write (the repository compares
-what was written) and reconciliation.
+Checking has layers, each named where it happens: input (`inputs`), business and
+cross-field rules (here), constraints of the database (the migration), the check
+after the write (the repository compares what was written) and reconciliation.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -18,179 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from native import money
-from services.common.errors import (
-    FailedPrecondition,
-    InterchangeError,
-    InvalidArgument,
-    NotFound,
-    Violation,
-)
+from services.common.errors import FailedPrecondition, NotFound
 from services.trade.commands import CreateTrades
+from services.trade.faults import DECIMAL_REASONS, Bools, Faults
+from services.trade.inputs import Checked
 
 Int64s: TypeAlias = NDArray[np.int64]
-Bools: TypeAlias = NDArray[np.bool_]
 
-KEY_LENGTH_MAX = 64
-SOURCE_LENGTH_MAX = 32
-QUANTITY_MAX = 10**9 * 10**money.QUANTITY_SCALE
-PRICE_MAX = 10**9 * 10**money.PRICE_SCALE
 GROSS_MINOR_MAX = 10**15
-CLOCK_SKEW_US = 1_000_000
-"""A market's clock may be this much ahead of ours."""
 
 ACTIVE, HALTED = 1, 2
-
-_ID = re.compile(r"[A-Za-z0-9._-]{1,32}")
-_VENUE = re.compile(r"[A-Z0-9]{4}")
-_DECIMAL_REASONS = {
-    money.NOT_A_NUMBER: ("NOT_A_NUMBER", "is not a decimal number"),
-    money.TOO_MANY_DECIMALS: ("TOO_MANY_DECIMALS", "has more decimals than are kept"),
-    money.OUT_OF_RANGE: ("OUT_OF_RANGE", "is out of range"),
-}
-
-
-class Faults:
-    """What is wrong with which command of a batch."""
-
-    def __init__(self, count: int) -> None:
-        self._found: dict[int, list[tuple[type[InterchangeError], Violation]]] = {}
-        self.bad: Bools = np.zeros(count, np.bool_)
-
-    def add(
-        self,
-        rows: Bools | Sequence[int],
-        field: str,
-        reason: str,
-        description: str,
-        kind: type[InterchangeError] = InvalidArgument,
-    ) -> None:
-        """Note a fault for the rows of a mask or a list of row numbers."""
-        if isinstance(rows, np.ndarray):
-            rows = np.flatnonzero(rows).tolist()
-        for row in rows:
-            found = self._found.setdefault(row, [])
-            # One fault a field: the first check that fails says it best.
-            if all(violation.field != field for _, violation in found):
-                found.append((kind, Violation(field, description, reason)))
-            self.bad[row] = True
-
-    def errors(self) -> dict[int, InterchangeError]:
-        """Return the error of each bad command, naming all its wrong fields."""
-        errors = {}
-        for row, found in self._found.items():
-            kinds = {kind for kind, _ in found}
-            kind = InvalidArgument if InvalidArgument in kinds else found[0][0]
-            violations = [violation for _, violation in found]
-            first = next(violation for its, violation in found if its is kind)
-            message = "; ".join(f"{v.field}: {v.description}" for v in violations)
-            errors[row] = kind(first.reason, message, violations=violations)
-        return errors
-
-
-@dataclass(slots=True)
-class Checked:
-    """The numbers of a batch, parsed; zero where a fault was noted."""
-
-    quantity: Int64s
-    """1e-6 units."""
-    price: Int64s
-    """1e-8 units."""
-    side: Int64s
-    time_us: Int64s
-    """Microseconds since 1970-01-01 UTC."""
-
-
-def check_input(commands: CreateTrades, faults: Faults, now_us: int) -> Checked:
-    """Check each field of each command by itself, and parse the numbers."""
-    side = np.array(commands.sides, np.int64)
-    faults.add(side == 0, "side", "SIDE_MISSING", "was not given, expected SIDE_BUY or SIDE_SELL")
-    faults.add((side < 0) | (side > 2), "side", "SIDE_UNKNOWN", "is not a known side")
-    quantity = _decimals(
-        commands.quantities, "quantity", money.QUANTITY_SCALE, QUANTITY_MAX, faults
-    )
-    price = _decimals(commands.prices, "price", money.PRICE_SCALE, PRICE_MAX, faults)
-    _check_keys(commands, faults)
-    _check_names(commands.account_ids, _ID, "account_id", "ACCOUNT_ID_INVALID", faults)
-    _check_names(commands.instrument_ids, _ID, "instrument_id", "INSTRUMENT_ID_INVALID", faults)
-    _check_names(commands.venues, _VENUE, "venue", "VENUE_INVALID", faults, optional=True)
-    return Checked(quantity, price, side, _times(commands, faults, now_us))
-
-
-def _decimals(texts: list[str], field: str, scale: int, greatest: int, faults: Faults) -> Int64s:
-    values, status = money.parse_decimals(texts, scale)
-    if status.any():
-        missing = [row for row, text in enumerate(texts) if not text]
-        faults.add(missing, field, f"{field.upper()}_MISSING", "was not given")
-        for code, (reason, description) in _DECIMAL_REASONS.items():
-            faults.add(status == code, field, f"{field.upper()}_{reason}", description)
-    good = status == money.OK
-    faults.add(
-        good & (values <= 0), field, f"{field.upper()}_NOT_POSITIVE", "must be greater than zero"
-    )
-    faults.add(
-        good & (values > greatest), field, f"{field.upper()}_OUT_OF_RANGE", "exceeds 1,000,000,000"
-    )
-    return values
-
-
-def _check_keys(commands: CreateTrades, faults: Faults) -> None:
-    for row, (request_id, source, external_id) in enumerate(
-        zip(commands.request_ids, commands.sources, commands.external_ids, strict=True)
-    ):
-        if not request_id and not external_id:
-            description = "either request_id or external_id must be given: a retry could book twice"
-            faults.add([row], "request_id", "IDEMPOTENCY_KEY_MISSING", description)
-        if not _printable(request_id, KEY_LENGTH_MAX):
-            description = f"must be at most {KEY_LENGTH_MAX} printable ASCII characters"
-            faults.add([row], "request_id", "REQUEST_ID_INVALID", description)
-        if not _printable(external_id, KEY_LENGTH_MAX):
-            description = f"must be at most {KEY_LENGTH_MAX} printable ASCII characters"
-            faults.add([row], "external_id", "EXTERNAL_ID_INVALID", description)
-        if not _printable(source, SOURCE_LENGTH_MAX) or bool(source) != bool(external_id):
-            description = (
-                f"must be at most {SOURCE_LENGTH_MAX} printable ASCII characters, "
-                "given exactly when external_id is"
-            )
-            faults.add([row], "external_source", "EXTERNAL_SOURCE_INVALID", description)
-
-
-def _printable(text: str, length_max: int) -> bool:
-    return len(text) <= length_max and text.isascii() and (not text or text.isprintable())
-
-
-def _check_names(
-    names: list[str],
-    pattern: re.Pattern[str],
-    field: str,
-    reason: str,
-    faults: Faults,
-    *,
-    optional: bool = False,
-) -> None:
-    """Check the few distinct names, not the many rows."""
-    bad = {name for name in set(names) if not pattern.fullmatch(name) and (name or not optional)}
-    if bad:
-        rows = [row for row, name in enumerate(names) if name in bad]
-        faults.add(rows, field, reason, f"must match {pattern.pattern}")
-
-
-def _times(commands: CreateTrades, faults: Faults, now_us: int) -> Int64s:
-    limit_s = (now_us + CLOCK_SKEW_US) // 1_000_000
-    seconds = np.array(
-        [now_us // 1_000_000 if value is None else value for value in commands.time_seconds],
-        np.int64,
-    )
-    nanos = np.array(commands.time_nanos, np.int64)
-    faults.add(
-        (seconds < 0) | (nanos < 0) | (nanos > 999_999_999),
-        "trade_time",
-        "TRADE_TIME_INVALID",
-        "must be after 1970-01-01 with nanos from 0 to 999,999,999",
-    )
-    faults.add(seconds > limit_s, "trade_time", "TRADE_TIME_IN_FUTURE", "is in the future")
-    times = np.minimum(seconds, limit_s) * 1_000_000 + nanos // 1000
-    given = np.array([value is not None for value in commands.time_seconds], np.bool_)
-    return np.where(given, times, now_us)
 
 
 @dataclass(slots=True)
@@ -307,7 +142,7 @@ def _fees(commands: CreateTrades, exponent: NDArray[np.uint8], faults: Faults) -
     fee, status = money.money_to_minor(
         np.array(commands.fee_units, np.int64), np.array(commands.fee_nanos, np.int64), exponent
     )
-    for code, (reason, description) in _DECIMAL_REASONS.items():
+    for code, (reason, description) in DECIMAL_REASONS.items():
         faults.add(status == code, "fees", f"FEES_{reason}", description)
     faults.add(fee < 0, "fees", "FEES_NEGATIVE", "must not be negative")
     faults.add(fee > GROSS_MINOR_MAX, "fees", "FEES_OUT_OF_RANGE",

@@ -18,8 +18,8 @@ from interchange.trade.v1.trade_service_pb2 import CreateTradeResult, TradeRecei
 from native import money
 from services.common import currencies
 from services.common.errors import InterchangeError
+from services.trade.booking import Outcome
 from services.trade.commands import TradeRow
-from services.trade.handlers import Outcome
 
 
 def trade(row: TradeRow, state: ProcessingState.ValueType = PROCESSING_STATE_UNSPECIFIED) -> Trade:

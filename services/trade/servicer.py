@@ -22,8 +22,8 @@ from services.common.clock import BusinessClock
 from services.common.errors import InvalidArgument
 from services.common.ids import Uuid7
 from services.trade import handlers, responses
+from services.trade.booking import Outcome, Prepared
 from services.trade.commands import Booked, CreateTrades, columns, merged
-from services.trade.handlers import Outcome, Prepared
 from services.trade.posting import Posting
 from services.trade.references import References
 from services.trade.repository import TradeFilter
