@@ -1,0 +1,1 @@
+"""Reference data: what can be traded."""

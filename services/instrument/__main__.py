@@ -1,0 +1,38 @@
+"""Wires the instrument service."""
+
+from interchange.instrument.v1 import instrument_service_pb2
+from interchange.instrument.v1.instrument_service_pb2_grpc import (
+    add_InstrumentServiceServicer_to_server,
+)
+
+from services.common import requests
+from services.common.clock import SystemClock
+from services.common.db import Database
+from services.common.host import Host, main
+from services.common.relay import Relay
+from services.common.work import UnitOfWork
+from services.instrument.repository import Instruments, PostgresInstruments
+from services.instrument.servicer import InstrumentServicer
+
+
+async def wire(host: Host) -> None:
+    """Add the instrument service to a host."""
+    database = await Database.open(host.settings, "instrument")
+    host.on_close(database.close)
+    host.add_check("instrument database", database.check)
+    relays = [
+        Relay(host.settings, "instrument", shard) for shard in range(host.settings.outbox_shards)
+    ]
+    for shard, relay in enumerate(relays):
+        host.add_task(f"instrument relay {shard}", relay.run)
+    host.add_task("instrument request keys", lambda: requests.keep_purged(database))
+    unit: UnitOfWork[Instruments] = UnitOfWork(database, host.settings, PostgresInstruments, relays)
+    host.add_service(
+        add_InstrumentServiceServicer_to_server,
+        InstrumentServicer(unit, SystemClock()),
+        instrument_service_pb2.DESCRIPTOR.services_by_name["InstrumentService"],
+    )
+
+
+if __name__ == "__main__":
+    main(wire)
