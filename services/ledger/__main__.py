@@ -1,0 +1,51 @@
+"""The ledger service: keeps the books."""
+
+from interchange.ledger.v1 import ledger_service_pb2
+from interchange.ledger.v1.ledger_service_pb2_grpc import add_LedgerServiceServicer_to_server
+
+from services.common import upcasters
+from services.common.applier import Applier
+from services.common.clock import SystemClock
+from services.common.consumer import EventConsumer
+from services.common.db import Database
+from services.common.event_store import EventStore
+from services.common.events import EventTypes
+from services.common.host import Host, main
+from services.common.ids import Uuid7
+from services.common.relay import Relay
+from services.common.watermarks import Watermarks
+from services.common.work import UnitOfWork
+from services.ledger import consumer
+from services.ledger.repository import PostgresBooks
+from services.ledger.servicer import LedgerServicer
+
+
+async def wire(host: Host) -> None:
+    """Put the ledger service together."""
+    settings = host.settings
+    database = await Database.open(settings, "ledger")
+    host.on_close(database.close)
+    host.add_check("database", database.check)
+    relays = [Relay(settings, "ledger", shard) for shard in range(settings.outbox_shards)]
+    units = UnitOfWork(database, settings, PostgresBooks, relays)
+    applier = Applier(
+        database,
+        units,
+        EventTypes(consumer.MESSAGES, upcasters.UPCASTERS, upcasters.VERSIONS),
+        consumer.posting(SystemClock(), Uuid7()),
+        EventStore(settings),
+        settings.consumer_gap_wait_ms,
+    )
+    events = EventConsumer(settings, database, consumer.TOPICS, applier)
+    for shard, relay in enumerate(relays):
+        host.add_task(f"ledger relay {shard}", relay.run)
+    host.add_task("ledger consumer", events.run)
+    host.add_service(
+        add_LedgerServiceServicer_to_server,
+        LedgerServicer(units, Watermarks(database)),
+        ledger_service_pb2.DESCRIPTOR.services_by_name["LedgerService"],
+    )
+
+
+if __name__ == "__main__":
+    main(wire)
