@@ -1,4 +1,8 @@
-"""The `interchange` command: its commands come from the modules that hold them."""
+"""The `interchange` command: its commands come from the modules that hold them.
+
+A module commands_<noun>.py holds its commands and an `add_to(app)`; a new one is
+named here twice and nowhere else.
+"""
 
 import sys
 

@@ -44,7 +44,7 @@ class EnvoyServer(Server):
 
     def command(self) -> Sequence[str]:
         """Return the command line."""
-        from interchange_envoy import binary
+        from interchange_envoy import binary  # type: ignore[import-not-found]
 
         # Hot restart shares memory by a number that every Envoy of the machine counts from.
         options = ["--disable-hot-restart", "--concurrency", "2", "--log-level", "warn"]
@@ -68,7 +68,7 @@ class EnvoyServer(Server):
 
     def _configuration(self) -> str:
         # Imported late: servers alone are startable before `make setup` has mapped it.
-        from interchange_envoy.edge import EdgeSettings, bootstrap
+        from interchange_envoy.edge import EdgeSettings, bootstrap  # type: ignore[import-not-found]
 
         settings = self.settings
         known = EdgeSettings(

@@ -13,6 +13,7 @@ import asyncpg
 import psutil
 from confluent_kafka import KafkaException
 
+from services.common.config import Settings
 from services.common.migrate import MigrationError, migrate
 from services.stack import topics
 from services.stack.envoy import EnvoyServer
@@ -239,7 +240,7 @@ class Stack:
             base.insert(0, self.kafka)
         indices = range(len(self.settings.groups))
         hosts: list[Server] = [
-            HostServer(self.settings, index, self._addresses) for index in indices
+            HostServer(self.settings, index, self.service_environment) for index in indices
         ]
         return [base, hosts, [self.envoy]]
 
@@ -256,7 +257,14 @@ class Stack:
         needed = frozenset(step.name for step in steps)
         return [*steps, *(Step(server.name, server.up, needed) for server in last)]
 
-    def _addresses(self) -> dict[str, str]:
+    def service_settings(self) -> Settings:
+        """Return the settings of a service of this stack, for tools that act as one."""
+        prefix = "INTERCHANGE_"
+        known = self.service_environment().items()
+        return Settings(**{key.removeprefix(prefix).lower(): value for key, value in known})  # type: ignore[arg-type]
+
+    def service_environment(self) -> dict[str, str]:
+        """Return the variables by which a service finds what it needs, but its own ports."""
         settings = self.settings
         addresses = {
             "INTERCHANGE_DATABASE_URL": settings.database_url
