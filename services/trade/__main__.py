@@ -50,6 +50,7 @@ async def wire(host: Host) -> None:
         SystemClock(),
         Uuid7(),
         settings.batch_size_max,
+        host.draining,
     )
     host.add_service(
         add_TradeServiceServicer_to_server,

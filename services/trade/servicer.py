@@ -19,7 +19,7 @@ from interchange.trade.v1.trade_service_pb2_grpc import TradeServiceServicer
 from services.common import identity, pagination
 from services.common.batcher import Batcher, isolated
 from services.common.clock import BusinessClock
-from services.common.errors import InvalidArgument
+from services.common.errors import InvalidArgument, Unavailable
 from services.common.ids import Uuid7
 from services.trade import handlers, responses
 from services.trade.booking import Outcome, Prepared
@@ -44,12 +44,14 @@ class TradeServicer(TradeServiceServicer):
         clock: BusinessClock,
         ids: Uuid7,
         batch_size_max: int,
+        draining: asyncio.Event,
     ) -> None:
         self._units = units
         self._posting = posting
         self._references = references
         self._clock = clock
         self._ids = ids
+        self._draining = draining
         self._batcher: Batcher[tuple[CreateTrades, str], Booked] = Batcher(
             self._book_singles, batch_size_max
         )
@@ -80,7 +82,8 @@ class TradeServicer(TradeServiceServicer):
         """Book chunk after chunk; the next is prepared while one is being written.
 
         Chunks are written one at a time, so that the trades of an account keep
-        the order of the stream.
+        the order of the stream. When the server drains, the stream ends after
+        the chunk in hand; the caller sends what was not answered again.
         """
         caller = identity.current()
         prepared: asyncio.Queue[Prepared | BaseException | None] = asyncio.Queue(1)
@@ -102,6 +105,8 @@ class TradeServicer(TradeServiceServicer):
                 yield pb.StreamTradesResponse(
                     receipts=[responses.receipt(outcome) for outcome in outcomes]
                 )
+                if self._draining.is_set():
+                    raise Unavailable("DRAINING", "the server is leaving; go on elsewhere")
         finally:
             reader.cancel()
 
