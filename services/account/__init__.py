@@ -1,0 +1,1 @@
+"""Trading accounts and what moves in and out of them."""
