@@ -1,6 +1,7 @@
 """The instrument service on real Postgres and Kafka, called over gRPC."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from typing import Any
@@ -402,15 +403,14 @@ def published(settings: Settings, key: str, count: int) -> list[tuple[int, Instr
         }
     )
     consumer.subscribe(["instrument-events"])
-    found = []
-    for _ in range(200):
+    found: list[tuple[int, InstrumentChanged]] = []
+    expiry = time.monotonic() + 20
+    while len(found) < count and time.monotonic() < expiry:
         message = consumer.poll(0.1)
         if message is None or message.error() or message.key() != key.encode():
             continue
         event = kafka.read(message, "instrument-events")
         found.append((event.sequence, InstrumentChanged.FromString(event.payload)))
-        if len(found) == count:
-            break
     consumer.close()
     return found
 
