@@ -138,8 +138,10 @@ class _Index(dict[T, int]):
 
 
 def _assets(index: "_Index[tuple[int, str]]") -> list[Asset]:
-    """Return the assets, each of which has a scale."""
+    """Return the assets, each of which has a name and a scale."""
     assets = [Asset(*value) for value in index]
     for asset in assets[1:]:
         domain.scale(asset)
+        if not asset.name:
+            raise Unpostable("an event names no instrument")
     return assets
