@@ -21,6 +21,7 @@ from services.common.errors import Aborted, AlreadyExists, Violation
 
 T = TypeVar("T")
 
+FIELD = "request_id"
 ATTEMPTS_MAX = 3
 PURGE_ROWS_MAX = 5_000
 """Keys deleted in one transaction: a long one would hold back every relay."""
@@ -37,15 +38,13 @@ class RequestKey:
     key: str
     """Empty when none was given."""
     body_hash: bytes
-    field: str = "request_id"
-    """Its path in the request."""
 
     @classmethod
-    def of(cls, rpc: str, request: Message, field: str = "request_id") -> "RequestKey":
+    def of(cls, rpc: str, request: Message) -> "RequestKey":
         """Return the key of a request that has the field request_id."""
-        key: str = getattr(request, "request_id")  # noqa: B009  not declared on Message
+        key: str = getattr(request, FIELD)
         body = request.SerializeToString(deterministic=True)
-        return cls(rpc, key, hashlib.sha256(body).digest(), field)
+        return cls(rpc, key, hashlib.sha256(body).digest())
 
 
 class Answer(NamedTuple):
@@ -75,9 +74,9 @@ def first_answer(request: RequestKey, answers: Answers) -> bytes | None:
         reason, text = "IDEMPOTENCY_KEY_REUSED", "was used for another request"
         raise AlreadyExists(
             reason,
-            f"{request.field}: {text}",
-            violations=[Violation(request.field, text, reason)],
-            metadata={"field": request.field},
+            f"{FIELD}: {text}",
+            violations=[Violation(FIELD, text, reason)],
+            metadata={"field": FIELD},
         )
     return answer.response
 
