@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from fractions import Fraction
 
@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import ResourceExhausted, Unavailable
-from services.common.work import WorkUnits
+from services.common.work import Work, WorkUnits
 from services.position import responses, watch
 from services.position.costs import average_cost_e8, decimal_text
-from services.position.reads import PositionReads, PositionRow
+from services.position.reads import ChangeRow, PositionReads, PositionRow
 from services.position.watch import Watches
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,6 +30,19 @@ class FakeReads(PositionReads):
         self.rows: list[PositionRow] = []
         self.fail = False
 
+    async def one(self, tenant_id: str, account_id: str, instrument_id: str) -> PositionRow | None:
+        raise NotImplementedError
+
+    async def page(
+        self, tenant_id: str, account_id: str, after: tuple[str, str], limit: int
+    ) -> list[PositionRow]:
+        raise NotImplementedError
+
+    async def changes(
+        self, tenant_id: str, account_id: str, instrument_id: str, before: int, limit: int
+    ) -> list[ChangeRow]:
+        raise NotImplementedError
+
     async def of_account(self, tenant_id: str, account_id: str) -> list[PositionRow]:
         return list(self.rows)
 
@@ -44,6 +57,9 @@ class FakeReads(PositionReads):
 class FakeUnits(WorkUnits[PositionReads]):
     def __init__(self, reads: FakeReads) -> None:
         self.reads = reads
+
+    def tenant(self, tenant_id: str) -> AbstractAsyncContextManager[Work[PositionReads]]:
+        raise NotImplementedError
 
     @asynccontextmanager
     async def reading(self, tenant_id: str) -> AsyncIterator[PositionReads]:
