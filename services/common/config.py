@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     """Shards of each outbox, each with one relay. Change only while drained."""
     outbox_poll_min_ms: int = Field(default=2, ge=1)
     """Pause between polls of a busy outbox."""
-    outbox_poll_max_ms: int = Field(default=25, ge=1)
+    outbox_poll_max_ms: int = Field(default=50, ge=1)
     """Pause between polls of an idle outbox."""
     consumer_batch_size_max: int = Field(default=4000, ge=1)
     """Events applied in one transaction, at most."""

@@ -56,7 +56,7 @@ def consumer(settings: Settings, group: str) -> Consumer:
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": 6_000,
             "heartbeat.interval.ms": 1_500,
-            "fetch.wait.max.ms": 50,
+            "fetch.wait.max.ms": 500,
             "fetch.min.bytes": 1,
             "queued.max.messages.kbytes": 65_536,
             "max.poll.interval.ms": 120_000,
