@@ -31,7 +31,7 @@ class StackSettings(BaseSettings):
     """Folder of all data, logs and secrets of the stack."""
     hosts: str = "instrument,account;trade;position;ledger"
     """Which services share a process: `;` parts processes, `,` services in one."""
-    start_timeout_s: int = Field(default=60, ge=1, le=3600)
+    start_timeout_s: int = Field(default=120, ge=1, le=3600)
     """How long a server may take until it is ready."""
     stop_timeout_s: int = Field(default=35, ge=1, le=3600)
     """How long a service may drain before it is killed."""
