@@ -105,7 +105,7 @@ class PostgresAccounts(Accounts):
 
     async def lock(self, tenant_id: str, account_ids: Sequence[str]) -> None:
         """Serialise the writers of accounts."""
-        await outbox.lock_keys(self._connection, tenant_id, account_ids)
+        await outbox.lock_keys(self._connection, "account", tenant_id, account_ids)
 
     async def standings(self, tenant_id: str, account_ids: Sequence[str]) -> dict[str, Standing]:
         """Return state and last sequence of the accounts that exist."""

@@ -14,7 +14,9 @@ class Settings(BaseSettings):
     a password in the environment.
     """
 
-    model_config = SettingsConfigDict(env_prefix="INTERCHANGE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="INTERCHANGE_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     listen: str = "127.0.0.1:9000"
     """Address of the gRPC server; port 0 takes a free one."""

@@ -23,19 +23,23 @@ VALUES ($1, $2, $3, $4::uuid[], $5, $6, $7, $8, $9, $10, $11)
 """
 
 
-async def lock_keys(connection: Connection, tenant_id: str, keys: Iterable[str]) -> None:
-    """Serialise the writers of `keys`; call before the first write.
+async def lock_keys(
+    connection: Connection, service: str, tenant_id: str, keys: Iterable[str]
+) -> None:
+    """Serialise a service's writers of `keys`; call before the first write.
 
-    Locks are taken in sorted order of their hashes, so that two transactions
+    Advisory locks are the whole database's: the name of the service keeps those
+    of two services apart. Locks are taken in sorted order of their hashes, so that two transactions
     can't wait for each other.
     """
     await connection.execute(
         """
         SELECT pg_advisory_xact_lock(lock) FROM (
-            SELECT DISTINCT hashtextextended($1 || ':' || key, 0) AS lock
-            FROM unnest($2::text[]) AS key ORDER BY lock
+            SELECT DISTINCT hashtextextended($1 || ':' || $2 || ':' || key, 0) AS lock
+            FROM unnest($3::text[]) AS key ORDER BY lock
         ) AS locks
         """,
+        service,
         tenant_id,
         list(keys),
     )

@@ -77,7 +77,11 @@ class Relay:
         try:
             await self._own(connection)
             producer = kafka.producer(self._settings, f"{self._service}-relay-{self._shard}")
-            await self._publish_all(connection, producer)
+            try:
+                await self._publish_all(connection, producer)
+            finally:
+                # Else it goes on trying in the background: the cursor knows better.
+                producer.purge()
         finally:
             # Ends the ownership too; nothing else may hold the connection back.
             connection.terminate()

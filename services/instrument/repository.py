@@ -111,7 +111,7 @@ class PostgresInstruments(Instruments):
 
     async def lock(self, tenant_id: str, instrument_id: str) -> None:
         """Serialise the writers of one instrument."""
-        await outbox.lock_keys(self._connection, tenant_id, [instrument_id])
+        await outbox.lock_keys(self._connection, "instrument", tenant_id, [instrument_id])
 
     async def find(self, tenant_id: str, instrument_id: str) -> Instrument | None:
         """Return one instrument; None when there is none."""

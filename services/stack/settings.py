@@ -25,7 +25,9 @@ class StackSettings(BaseSettings):
     server that restarts under load could find its own port taken by a client.
     """
 
-    model_config = SettingsConfigDict(env_prefix="INTERCHANGE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="INTERCHANGE_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     data_dir: Path = Path(".interchange")
     """Folder of all data, logs and secrets of the stack."""

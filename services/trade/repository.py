@@ -124,7 +124,7 @@ class PostgresTrades(TradeRepository):
 
     async def lock_accounts(self, tenant_id: str, account_ids: Sequence[str]) -> None:
         """Serialise the writers of these accounts until the end of the transaction."""
-        await lock_keys(self._connection, tenant_id, account_ids)
+        await lock_keys(self._connection, "trade", tenant_id, account_ids)
 
     async def accounts(
         self, tenant_id: str, account_ids: Sequence[str]

@@ -72,7 +72,7 @@ class Echo:
     async def write(self, tenant_id: str, key: str, sequences: Sequence[int]) -> None:
         """Commit events of a key; a negative number poisons the event of that number."""
         async with self.units.tenant(tenant_id) as work:
-            await lock_keys(work.repository.connection, tenant_id, [key])
+            await lock_keys(work.repository.connection, "echo", tenant_id, [key])
             columns = EventColumns(tenant_id, self.topic)
             columns.extend(
                 TYPE,

@@ -86,7 +86,7 @@ async def test_concurrent_writers_of_a_key_publish_in_the_order_of_their_sequenc
             async with echo.units.tenant("demo") as work:
                 from services.common.outbox import lock_keys
 
-                await lock_keys(work.repository.connection, "demo", ["K1"])
+                await lock_keys(work.repository.connection, "echo", "demo", ["K1"])
                 last += 1
                 mine = last
                 await asyncio.sleep(0.001)

@@ -29,7 +29,7 @@ from interchange.account.v1 import account_pb2 as interchange_dot_account_dot_v1
 from interchange.options.v1 import options_pb2 as interchange_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,interchange/account/v1/account_service.proto\x12\x16interchange.account.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a$interchange/account/v1/account.proto\x1a$interchange/options/v1/options.proto\"m\n\x14\x43reateAccountRequest\x12\x38\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x1f.interchange.account.v1.AccountB\x06\xbaH\x03\xc8\x01\x01\x12\x1b\n\nrequest_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"i\n\x1a\x42\x61tchCreateAccountsRequest\x12K\n\x08requests\x18\x01 \x03(\x0b\x32,.interchange.account.v1.CreateAccountRequestB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"[\n\x1b\x42\x61tchCreateAccountsResponse\x12<\n\x07results\x18\x01 \x03(\x0b\x32+.interchange.account.v1.CreateAccountResult\"x\n\x13\x43reateAccountResult\x12\x32\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x1f.interchange.account.v1.AccountH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"2\n\x11GetAccountRequest\x12\x1d\n\naccount_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \"R\n\x13ListAccountsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"b\n\x14ListAccountsResponse\x12\x31\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x1f.interchange.account.v1.Account\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x91\x01\n\x15\x43reateTransferRequest\x12\x1d\n\naccount_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \x12:\n\x08transfer\x18\x02 \x01(\x0b\x32 .interchange.account.v1.TransferB\x06\xbaH\x03\xc8\x01\x01\x12\x1d\n\nrequest_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"3\n\x12GetTransferRequest\x12\x1d\n\x0btransfer_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"r\n\x14ListTransfersRequest\x12\x1d\n\naccount_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"e\n\x15ListTransfersResponse\x12\x33\n\ttransfers\x18\x01 \x03(\x0b\x32 .interchange.account.v1.Transfer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe9\x08\n\x0e\x41\x63\x63ountService\x12\x88\x01\n\rCreateAccount\x12,.interchange.account.v1.CreateAccountRequest\x1a\x1f.interchange.account.v1.Account\"(\xaa\xbb\x18\raccount.write\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/accounts:\x01*\x12\xb4\x01\n\x13\x42\x61tchCreateAccounts\x12\x32.interchange.account.v1.BatchCreateAccountsRequest\x1a\x33.interchange.account.v1.BatchCreateAccountsResponse\"4\xaa\xbb\x18\raccount.write\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/accounts:batchCreate:\x01*\x12\x8f\x01\n\nGetAccount\x12).interchange.account.v1.GetAccountRequest\x1a\x1f.interchange.account.v1.Account\"5\xaa\xbb\x18\x0c\x61\x63\x63ount.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/accounts/{account_id}\x12\x93\x01\n\x0cListAccounts\x12+.interchange.account.v1.ListAccountsRequest\x1a,.interchange.account.v1.ListAccountsResponse\"(\xaa\xbb\x18\x0c\x61\x63\x63ount.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/accounts\x12\xa5\x01\n\x0e\x43reateTransfer\x12-.interchange.account.v1.CreateTransferRequest\x1a .interchange.account.v1.Transfer\"B\xaa\xbb\x18\x10\x61\x63\x63ount.transfer\x82\xd3\xe4\x93\x02(\"#/v1/accounts/{account_id}/transfers:\x01*\x12\x94\x01\n\x0bGetTransfer\x12*.interchange.account.v1.GetTransferRequest\x1a .interchange.account.v1.Transfer\"7\xaa\xbb\x18\x0c\x61\x63\x63ount.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/transfers/{transfer_id}\x12\xad\x01\n\rListTransfers\x12,.interchange.account.v1.ListTransfersRequest\x1a-.interchange.account.v1.ListTransfersResponse\"?\xaa\xbb\x18\x0c\x61\x63\x63ount.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02%\x12#/v1/accounts/{account_id}/transfersb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,interchange/account/v1/account_service.proto\x12\x16interchange.account.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a$interchange/account/v1/account.proto\x1a$interchange/options/v1/options.proto\"m\n\x14\x43reateAccountRequest\x12\x38\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x1f.interchange.account.v1.AccountB\x06\xbaH\x03\xc8\x01\x01\x12\x1b\n\nrequest_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"n\n\x1a\x42\x61tchCreateAccountsRequest\x12P\n\x08requests\x18\x01 \x03(\x0b\x32,.interchange.account.v1.CreateAccountRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\xe8\x07\"\x03\xd8\x01\x03\"[\n\x1b\x42\x61tchCreateAccountsResponse\x12<\n\x07results\x18\x01 \x03(\x0b\x32+.interchange.account.v1.CreateAccountResult\"x\n\x13\x43reateAccountResult\x12\x32\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x1f.interchange.account.v1.AccountH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"2\n\x11GetAccountRequest\x12\x1d\n\naccount_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \"R\n\x13ListAccountsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"b\n\x14ListAccountsResponse\x12\x31\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x1f.interchange.account.v1.Account\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x91\x01\n\x15\x43reateTransferRequest\x12\x1d\n\naccount_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \x12:\n\x08transfer\x18\x02 \x01(\x0b\x32 .interchange.account.v1.TransferB\x06\xbaH\x03\xc8\x01\x01\x12\x1d\n\nrequest_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"3\n\x12GetTransferRequest\x12\x1d\n\x0btransfer_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"r\n\x14ListTransfersRequest\x12\x1d\n\naccount_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"e\n\x15ListTransfersResponse\x12\x33\n\ttransfers\x18\x01 \x03(\x0b\x32 .interchange.account.v1.Transfer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe9\x08\n\x0e\x41\x63\x63ountService\x12\x88\x01\n\rCreateAccount\x12,.interchange.account.v1.CreateAccountRequest\x1a\x1f.interchange.account.v1.Account\"(\xaa\xbb\x18\raccount.write\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/accounts:\x01*\x12\xb4\x01\n\x13\x42\x61tchCreateAccounts\x12\x32.interchange.account.v1.BatchCreateAccountsRequest\x1a\x33.interchange.account.v1.BatchCreateAccountsResponse\"4\xaa\xbb\x18\raccount.write\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/accounts:batchCreate:\x01*\x12\x8f\x01\n\nGetAccount\x12).interchange.account.v1.GetAccountRequest\x1a\x1f.interchange.account.v1.Account\"5\xaa\xbb\x18\x0c\x61\x63\x63ount.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/accounts/{account_id}\x12\x93\x01\n\x0cListAccounts\x12+.interchange.account.v1.ListAccountsRequest\x1a,.interchange.account.v1.ListAccountsResponse\"(\xaa\xbb\x18\x0c\x61\x63\x63ount.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/accounts\x12\xa5\x01\n\x0e\x43reateTransfer\x12-.interchange.account.v1.CreateTransferRequest\x1a .interchange.account.v1.Transfer\"B\xaa\xbb\x18\x10\x61\x63\x63ount.transfer\x82\xd3\xe4\x93\x02(\"#/v1/accounts/{account_id}/transfers:\x01*\x12\x94\x01\n\x0bGetTransfer\x12*.interchange.account.v1.GetTransferRequest\x1a .interchange.account.v1.Transfer\"7\xaa\xbb\x18\x0c\x61\x63\x63ount.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/transfers/{transfer_id}\x12\xad\x01\n\rListTransfers\x12,.interchange.account.v1.ListTransfersRequest\x1a-.interchange.account.v1.ListTransfersResponse\"?\xaa\xbb\x18\x0c\x61\x63\x63ount.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02%\x12#/v1/accounts/{account_id}/transfersb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,7 +41,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEACCOUNTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEACCOUNTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\004r\002\030@'
   _globals['_BATCHCREATEACCOUNTSREQUEST'].fields_by_name['requests']._loaded_options = None
-  _globals['_BATCHCREATEACCOUNTSREQUEST'].fields_by_name['requests']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
+  _globals['_BATCHCREATEACCOUNTSREQUEST'].fields_by_name['requests']._serialized_options = b'\272H\r\222\001\n\010\001\020\350\007\"\003\330\001\003'
   _globals['_GETACCOUNTREQUEST'].fields_by_name['account_id']._loaded_options = None
   _globals['_GETACCOUNTREQUEST'].fields_by_name['account_id']._serialized_options = b'\272H\006r\004\020\001\030 '
   _globals['_LISTACCOUNTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -79,25 +79,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEACCOUNTREQUEST']._serialized_start=232
   _globals['_CREATEACCOUNTREQUEST']._serialized_end=341
   _globals['_BATCHCREATEACCOUNTSREQUEST']._serialized_start=343
-  _globals['_BATCHCREATEACCOUNTSREQUEST']._serialized_end=448
-  _globals['_BATCHCREATEACCOUNTSRESPONSE']._serialized_start=450
-  _globals['_BATCHCREATEACCOUNTSRESPONSE']._serialized_end=541
-  _globals['_CREATEACCOUNTRESULT']._serialized_start=543
-  _globals['_CREATEACCOUNTRESULT']._serialized_end=663
-  _globals['_GETACCOUNTREQUEST']._serialized_start=665
-  _globals['_GETACCOUNTREQUEST']._serialized_end=715
-  _globals['_LISTACCOUNTSREQUEST']._serialized_start=717
-  _globals['_LISTACCOUNTSREQUEST']._serialized_end=799
-  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=801
-  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=899
-  _globals['_CREATETRANSFERREQUEST']._serialized_start=902
-  _globals['_CREATETRANSFERREQUEST']._serialized_end=1047
-  _globals['_GETTRANSFERREQUEST']._serialized_start=1049
-  _globals['_GETTRANSFERREQUEST']._serialized_end=1100
-  _globals['_LISTTRANSFERSREQUEST']._serialized_start=1102
-  _globals['_LISTTRANSFERSREQUEST']._serialized_end=1216
-  _globals['_LISTTRANSFERSRESPONSE']._serialized_start=1218
-  _globals['_LISTTRANSFERSRESPONSE']._serialized_end=1319
-  _globals['_ACCOUNTSERVICE']._serialized_start=1322
-  _globals['_ACCOUNTSERVICE']._serialized_end=2451
+  _globals['_BATCHCREATEACCOUNTSREQUEST']._serialized_end=453
+  _globals['_BATCHCREATEACCOUNTSRESPONSE']._serialized_start=455
+  _globals['_BATCHCREATEACCOUNTSRESPONSE']._serialized_end=546
+  _globals['_CREATEACCOUNTRESULT']._serialized_start=548
+  _globals['_CREATEACCOUNTRESULT']._serialized_end=668
+  _globals['_GETACCOUNTREQUEST']._serialized_start=670
+  _globals['_GETACCOUNTREQUEST']._serialized_end=720
+  _globals['_LISTACCOUNTSREQUEST']._serialized_start=722
+  _globals['_LISTACCOUNTSREQUEST']._serialized_end=804
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=806
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=904
+  _globals['_CREATETRANSFERREQUEST']._serialized_start=907
+  _globals['_CREATETRANSFERREQUEST']._serialized_end=1052
+  _globals['_GETTRANSFERREQUEST']._serialized_start=1054
+  _globals['_GETTRANSFERREQUEST']._serialized_end=1105
+  _globals['_LISTTRANSFERSREQUEST']._serialized_start=1107
+  _globals['_LISTTRANSFERSREQUEST']._serialized_end=1221
+  _globals['_LISTTRANSFERSRESPONSE']._serialized_start=1223
+  _globals['_LISTTRANSFERSRESPONSE']._serialized_end=1324
+  _globals['_ACCOUNTSERVICE']._serialized_start=1327
+  _globals['_ACCOUNTSERVICE']._serialized_end=2456
 # @@protoc_insertion_point(module_scope)

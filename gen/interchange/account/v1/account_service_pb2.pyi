@@ -59,7 +59,9 @@ class BatchCreateAccountsRequest(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreateAccountRequest]:
-        """One request an account."""
+        """One request an account. Each is checked by itself, so that a bad one does
+        not refuse the others.
+        """
 
     def __init__(
         self,
