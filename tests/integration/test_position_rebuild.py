@@ -1,5 +1,6 @@
 """A rebuild gives the same bytes, and finds what somebody changed."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -94,3 +95,22 @@ async def test_tenant_is_rebuilt_alone(scene: Scene) -> None:
     report = await scene.rebuild("other")
 
     assert (report.equal, report.events, report.accounts) == (True, 1, 1)
+
+
+async def test_two_consumers_at_once_leave_an_order_that_gives_the_same_bytes(
+    servers: Stack,
+) -> None:
+    scene = await Scene.open(servers)
+    events = random_events(11, 400)
+    await scene.store(events)
+
+    await asyncio.gather(
+        scene.apply([e for e in events if e.topic == "trade-events"], size=7),
+        scene.apply([e for e in events if e.topic == "account-events"], size=3),
+    )
+
+    report = await scene.rebuild()
+    assert report.differences == []
+    assert report.rows["changes"] == 400
+    assert await scene.admin("SELECT FROM position.parked_keys") == []
+    await scene.database.close()

@@ -124,6 +124,8 @@ async def _prepare(server: str, password: str) -> None:
     await asyncio.to_thread(migrate, url, ["position"], password)
     connection = await asyncpg.connect(url)
     await connection.execute("SELECT mesh.create_service('trade'), mesh.create_service('account')")
+    for role in ("trade_pipeline", "account_pipeline"):
+        await connection.execute(f"ALTER ROLE {role} PASSWORD '{password}'")
     await connection.close()
     _prepared.add(server)
 
