@@ -56,7 +56,7 @@ ORDER BY e.journal_id DESC, e.leg DESC LIMIT $5
 _ALL_ENTRIES = f"""
 SELECT {_ENTRY} FROM ledger.entries AS e
 WHERE tenant_id = $1 AND journal_id <= $2 AND (journal_id, leg) < ($2, $3) {{asset}}
-ORDER BY journal_id DESC, leg DESC LIMIT $4
+ORDER BY e.journal_id DESC, e.leg DESC LIMIT $4
 """
 
 

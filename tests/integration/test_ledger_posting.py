@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from random import Random
+from typing import Any
 
 import pytest
 from interchange.ledger.v1.ledger_events_pb2 import JournalsPosted
@@ -157,7 +158,7 @@ async def test_same_account_of_two_tenants_has_two_books(books: Scene) -> None:
     ],
 )
 async def test_what_no_journal_can_hold_parks_its_key_alone(
-    books: Scene, changes: dict[str, object]
+    books: Scene, changes: dict[str, Any]
 ) -> None:
     wrong = trade(1)
     wrong.payload = trade(1, **changes).payload
