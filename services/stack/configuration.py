@@ -43,10 +43,9 @@ def text() -> str:
 def _table(settings: type[BaseSettings]) -> str:
     prefix = str(settings.model_config.get("env_prefix", ""))
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
-    rows += [
-        f"| `{prefix}{name.upper()}` | {_default(field)} | {' '.join((field.description or '').split())} |"
-        for name, field in settings.model_fields.items()
-    ]
+    for name, field in settings.model_fields.items():
+        meaning = " ".join((field.description or "").split())
+        rows.append(f"| `{prefix}{name.upper()}` | {_default(field)} | {meaning} |")
     return "\n".join(rows)
 
 
