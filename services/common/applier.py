@@ -1,8 +1,10 @@
 """Applies batches of events: each key in order, each event once, poison apart."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 
@@ -42,6 +44,13 @@ POISONED = Counter("inbox_poisoned_total", "Events that could not be applied", [
 
 DRAIN_MAX = 1_000
 """Parked events of a key that are applied in one transaction."""
+LOOK_S = 0.5
+"""How often parked keys are looked for, where this process knows of none: another
+one may have parked them, and gone."""
+FETCH_S = 2.0
+"""No further key is fetched for in one round after so long; Kafka waits meanwhile."""
+STORE_PAUSE_S = 15.0
+"""How long the event store is left alone after a fault."""
 
 DeadLetter: TypeAlias = tuple[str, bytes, bytes, str]
 """Topic, raw key, raw value and reason of a message that is no event."""
@@ -75,6 +84,8 @@ class Applier(Generic[R]):
         self._gap_wait_ms = gap_wait_ms
         self._inbox = Inbox(database.service)
         self._any_parked = True
+        self._look_at = 0.0
+        self._fetch_at = 0.0
 
     async def apply(
         self,
@@ -202,25 +213,51 @@ class Applier(Generic[R]):
 
     async def tend(self) -> None:
         """Work on parked keys: fetch what is missing, apply what was released."""
-        if not self._any_parked:
+        if not self._any_parked and time.monotonic() < self._look_at:
             return
+        self._look_at = time.monotonic() + LOOK_S
+        # Outside of the transaction: its locks would stall every relay.
+        fetched = await self._fetch() if time.monotonic() >= self._fetch_at else {}
         async with self._database.pipeline() as connection:
             for row in await self._inbox.waiting(connection):
                 key = (row["tenant_id"], row["topic"], row["key"])
-                await self._tend_key(connection, key, row["state"], row["age_ms"])
+                await self._tend_key(connection, key, row["state"], fetched.get(key))
             parked = await self._inbox.parked_keys(connection)
         self._any_parked = bool(parked)
         PARKED.labels(self._database.service).set(len(parked))
 
-    async def _tend_key(self, connection: Connection, key: KeyId, state: str, age_ms: int) -> None:
+    async def _fetch(self) -> "dict[KeyId, Fetched]":
+        """Fetch what keys have missed for long enough from the event store."""
+        async with self._database.pipeline() as connection:
+            gaps = await self._inbox.gaps(connection, self._gap_wait_ms)
+        until = time.monotonic() + FETCH_S
+        fetched = {}
+        for key, last, following in gaps:
+            missing = range(last + 1, min(following, last + 1 + DRAIN_MAX))
+            try:
+                events = await self._source.read(key, missing.start, missing.stop - 1)
+            except Exception as error:
+                # Whatever is wrong with the store, the key waits and the others go on.
+                log.error("event store failed", topic=key[1], key=key[2], error=repr(error))
+                self._fetch_at = time.monotonic() + STORE_PAUSE_S
+                break
+            fetched[key] = Fetched(missing, events)
+            if time.monotonic() > until:
+                break
+        return fetched
+
+    async def _tend_key(
+        self, connection: Connection, key: KeyId, state: str, fetched: "Fetched | None"
+    ) -> None:
         last = (await self._inbox.sequences(connection, [key])).get(key, 0)
         events = await self._inbox.parked_events(connection, key, DRAIN_MAX)
         if state == "SKIP" and events:
-            last = events[0].sequence
+            # The event that can't be applied, or those that are nowhere.
+            last = max(last + 1, events[0].sequence - 1)
             log.warning("event skipped", tenant=key[0], topic=key[1], key=key[2], sequence=last)
         ready = contiguous(events, last)
-        if state == "GAP" and events and not ready and age_ms >= self._gap_wait_ms:
-            ready = await self._fill(connection, key, last, events)
+        if state == "GAP" and events and not ready and fetched and fetched.missing[0] == last + 1:
+            ready = await self._fill(connection, key, events, fetched)
         for event in ready:
             reason = await self._try(connection, event)
             if reason is not None:
@@ -237,17 +274,24 @@ class Applier(Generic[R]):
             await self._inbox.set_state(connection, key, "GAP", "released, draining")
 
     async def _fill(
-        self, connection: Connection, key: KeyId, last: int, events: list[Event]
+        self, connection: Connection, key: KeyId, events: list[Event], fetched: "Fetched"
     ) -> list[Event]:
-        """Fetch the missing events from the store; poison the key when it lacks them."""
-        missing = range(last + 1, events[0].sequence)
-        found = await self._source.read(key, missing.start, missing.stop - 1)
-        filled = contiguous([*found, *events], last)
+        """Join what was fetched with what waits; poison the key when the store lacks it."""
+        missing = fetched.missing
+        filled = contiguous([*fetched.events, *events], missing.start - 1)
         if not filled:
             reason = f"events {missing.start} to {missing.stop - 1} are not in the event store"
             log.error("gap stays", tenant=key[0], topic=key[1], key=key[2], reason=reason)
             await self._inbox.set_state(connection, key, "POISONED", reason)
         return filled
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What the event store has of the events that a key misses."""
+
+    missing: range
+    events: list[Event]
 
 
 def _spans(database: Database, events: Sequence[Event]) -> AsyncExitStack:

@@ -17,6 +17,8 @@ PartitionId: TypeAlias = tuple[str, int]
 """Topic and partition."""
 
 PARKED_KEYS_MAX = 10_000
+TENDED_KEYS_MAX = 100
+"""Parked keys that are worked on in one transaction."""
 
 
 class LostPartition(Exception):
@@ -128,13 +130,37 @@ class Inbox:
         )
 
     async def waiting(self, connection: Connection) -> list[asyncpg.Record]:
-        """Return and lock the parked keys that nobody else works on."""
+        """Return and lock the parked keys that nobody else works on, the released first."""
         return await connection.fetch(
-            "SELECT tenant_id, topic, key, state, reason, "
-            "(extract(epoch FROM clock_timestamp() - parked_at) * 1000)::bigint AS age_ms "
-            f"FROM {self.service}.parked_keys WHERE state <> 'POISONED' "
-            "ORDER BY parked_at LIMIT 100 FOR UPDATE SKIP LOCKED"
+            f"SELECT tenant_id, topic, key, state FROM {self.service}.parked_keys "
+            "WHERE state <> 'POISONED' "
+            "ORDER BY state = 'GAP', parked_at LIMIT $1 FOR UPDATE SKIP LOCKED",
+            TENDED_KEYS_MAX,
         )
+
+    async def gaps(self, connection: Connection, age_min_ms: int) -> list[tuple[KeyId, int, int]]:
+        """Return keys that have missed events for so long, the longest first.
+
+        With each comes the number of the last event that was applied and that of
+        the first one that waits. A key whose next event waits already misses none.
+        """
+        rows = await connection.fetch(
+            "SELECT k.tenant_id, k.topic, k.key, coalesce(s.sequence, 0) AS last, e.following "
+            f"FROM {self.service}.parked_keys AS k "
+            f"LEFT JOIN {self.service}.inbox_sequences AS s USING (tenant_id, topic, key) "
+            f"CROSS JOIN LATERAL (SELECT min(sequence) AS following "
+            f"FROM {self.service}.parked_events AS e WHERE e.tenant_id = k.tenant_id "
+            "AND e.topic = k.topic AND e.key = k.key) AS e "
+            "WHERE k.state = 'GAP' AND e.following > coalesce(s.sequence, 0) + 1 "
+            "AND k.parked_at <= clock_timestamp() - $1 * interval '1 millisecond' "
+            "ORDER BY k.parked_at LIMIT $2",
+            age_min_ms,
+            TENDED_KEYS_MAX,
+        )
+        return [
+            ((row["tenant_id"], row["topic"], row["key"]), row["last"], row["following"])
+            for row in rows
+        ]
 
     async def parked_events(self, connection: Connection, key: KeyId, limit: int) -> list[Event]:
         """Return the first events that wait with a key, by sequence."""
