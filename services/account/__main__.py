@@ -10,6 +10,7 @@ from services.common.clock import SystemClock
 from services.common.db import Database
 from services.common.host import Host, main
 from services.common.relay import Relay
+from services.common.upkeep import add_upkeep
 from services.common.work import UnitOfWork
 
 
@@ -17,6 +18,7 @@ async def wire(host: Host) -> None:
     """Add the account service to a host."""
     database = await Database.open(host.settings, "account")
     host.on_close(database.close)
+    add_upkeep(host, database)
     host.add_check("account database", database.check)
     relays = [
         Relay(host.settings, "account", shard) for shard in range(host.settings.outbox_shards)

@@ -13,6 +13,7 @@ from services.common.events import EventTypes
 from services.common.host import Host, main
 from services.common.ids import Uuid7
 from services.common.relay import Relay
+from services.common.upkeep import add_upkeep
 from services.common.watermarks import Watermarks
 from services.common.work import UnitOfWork
 from services.ledger import consumer
@@ -25,6 +26,7 @@ async def wire(host: Host) -> None:
     settings = host.settings
     database = await Database.open(settings, "ledger")
     host.on_close(database.close)
+    add_upkeep(host, database)
     host.add_check("database", database.check)
     relays = [Relay(settings, "ledger", shard) for shard in range(settings.outbox_shards)]
     units = UnitOfWork(database, settings, PostgresBooks, relays)

@@ -12,6 +12,7 @@ from services.common.event_store import EventStore
 from services.common.events import EventTypes
 from services.common.host import Host, main
 from services.common.relay import Relay
+from services.common.upkeep import add_upkeep
 from services.common.watermarks import Watermarks
 from services.common.work import UnitOfWork
 from services.position import consumer
@@ -28,6 +29,7 @@ async def wire(host: Host) -> None:
     settings = host.settings
     database = await Database.open(settings, "position")
     host.on_close(database.close)
+    add_upkeep(host, database)
     host.add_check("database", database.check)
     relays = [Relay(settings, "position", shard) for shard in range(settings.outbox_shards)]
     applier = Applier(

@@ -13,6 +13,7 @@ from services.common.events import EventTypes
 from services.common.host import Host, main
 from services.common.ids import Uuid7
 from services.common.relay import Relay
+from services.common.upkeep import add_upkeep
 from services.common.work import UnitOfWork
 from services.trade import consumer
 from services.trade.posting import Posting
@@ -26,6 +27,7 @@ async def wire(host: Host) -> None:
     settings = host.settings
     database = await Database.open(settings, "trade")
     host.on_close(database.close)
+    add_upkeep(host, database)
     host.add_check("database", database.check)
     channel = clients.channel(settings)
     host.on_close(channel.close)
