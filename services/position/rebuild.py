@@ -12,11 +12,11 @@ from io import BytesIO
 from services.common import db, upcasters
 from services.common.config import Settings
 from services.common.db import Connection
+from services.common.event_feed import db_patience, stream
 from services.common.events import Event, EventTypes, Undecodable
 from services.position import consumer, encoding, fills
 from services.position.comparison import Comparison, Report, parts
 from services.position.domain import Unappliable
-from services.position.event_feed import db_patience, stream
 from services.position.fills import TOPICS, AccountId
 from services.position.replay import Account
 

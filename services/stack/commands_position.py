@@ -51,6 +51,7 @@ def _settings() -> Settings:
     return Settings(
         database_url=stack.database_url("position_pipeline"),
         database_password=SecretStr(stack.database_password()),
+        archive_dir=stack.settings.archive_dir,
     )
 
 
