@@ -10,7 +10,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from services.stack import commands_migrate, commands_stack, commands_token, commands_trace
+from services.stack import (
+    commands_events,
+    commands_migrate,
+    commands_parked,
+    commands_stack,
+    commands_token,
+    commands_trace,
+)
 from services.stack.errors import StackError, StartFailed
 
 app = typer.Typer(
@@ -19,7 +26,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (commands_stack, commands_token, commands_migrate, commands_trace):
+for module in (
+    commands_stack,
+    commands_token,
+    commands_migrate,
+    commands_trace,
+    commands_events,
+    commands_parked,
+):
     module.add_to(app)
 
 
