@@ -99,9 +99,9 @@ class Applier(Generic[R]):
         except TRANSIENT:
             raise
         except Exception as error:
-            # One event spoils the batch: apply it event by event, and park what fails.
+            # One event spoils the batch: find it by halves, and park its key.
             log.warning("batch failed", service=self._database.service, error=repr(error))
-            await self._attempt(events, dead, advance, self._one_by_one)
+            await self._attempt(events, dead, advance, self._by_halves)
 
     async def _attempt(
         self,
@@ -134,32 +134,47 @@ class Applier(Generic[R]):
             self._types.decode(event)
         await self._handle(connection, admission.ready)
 
-    async def _one_by_one(self, connection: Connection, admission: Admission) -> None:
+    async def _by_halves(self, connection: Connection, admission: Admission) -> None:
         """Apply what can be; the first failure of a key parks the rest of it."""
         stopped: dict[KeyId, str] = {}
         ready, admission.ready = admission.ready, []
-        for event in ready:
-            key = key_id(event)
-            if key in stopped:
-                admission.parked.append(event)
-                continue
-            reason = await self._try(connection, event)
-            if reason is None:
-                admission.ready.append(event)
-                continue
-            stopped[key] = reason
-            admission.parked.append(event)
-            admission.sequences[key] = event.sequence - 1
-            await self._poison(connection, event, reason)
+        await self._part(connection, ready, admission, stopped)
         for key in stopped:
             admission.gaps.pop(key, None)
 
-    async def _try(self, connection: Connection, event: Event) -> str | None:
-        """Apply one event; return why it can't be, with everything undone."""
+    async def _part(
+        self,
+        connection: Connection,
+        events: Sequence[Event],
+        admission: Admission,
+        stopped: dict[KeyId, str],
+    ) -> None:
+        """Apply a part of the batch, left half before right, so that keys keep their order."""
+        admission.parked += [event for event in events if key_id(event) in stopped]
+        events = [event for event in events if key_id(event) not in stopped]
+        if not events:
+            return
+        reason = await self._try(connection, events)
+        if reason is None:
+            admission.ready += events
+        elif len(events) == 1:
+            [event] = events
+            stopped[key_id(event)] = reason
+            admission.parked.append(event)
+            admission.sequences[key_id(event)] = event.sequence - 1
+            await self._poison(connection, event, reason)
+        else:
+            middle = len(events) // 2
+            await self._part(connection, events[:middle], admission, stopped)
+            await self._part(connection, events[middle:], admission, stopped)
+
+    async def _try(self, connection: Connection, events: Sequence[Event]) -> str | None:
+        """Apply events; return why they can't be, with everything undone."""
         try:
             async with savepoint(connection):
-                self._types.decode(event)
-                await self._handle(connection, [event])
+                for event in events:
+                    self._types.decode(event)
+                await self._handle(connection, events)
         except TRANSIENT:
             raise
         except Exception as error:
@@ -259,7 +274,7 @@ class Applier(Generic[R]):
         if state == "GAP" and events and not ready and fetched and fetched.missing[0] == last + 1:
             ready = await self._fill(connection, key, events, fetched)
         for event in ready:
-            reason = await self._try(connection, event)
+            reason = await self._try(connection, [event])
             if reason is not None:
                 await self._poison(connection, event, reason)
                 break

@@ -78,14 +78,15 @@ class EventConsumer(Generic[R]):
     def _subscribe(self, consumer: Consumer, loop: asyncio.AbstractEventLoop) -> None:
         def assigned(_: Consumer, partitions: list[TopicPartition]) -> None:
             stored = asyncio.run_coroutine_threadsafe(self._stored(partitions), loop).result(30)
+            self._positions = stored
             for partition in partitions:
-                partition.offset = self._start(consumer, partition, stored)
-            consumer.incremental_assign(partitions)
+                offset = stored[self._topics[partition.topic], partition.partition]
+                partition.offset = offset or OFFSET_BEGINNING
+            consumer.assign(partitions)
 
         def revoked(_: Consumer, partitions: list[TopicPartition]) -> None:
-            for partition in partitions:
-                self._positions.pop((self._topics[partition.topic], partition.partition), None)
-            consumer.incremental_unassign(partitions)
+            self._positions = {}
+            consumer.unassign()
 
         consumer.subscribe(list(self._topics), on_assign=assigned, on_revoke=revoked)
 
@@ -93,19 +94,6 @@ class EventConsumer(Generic[R]):
         wanted = [(self._topics[partition.topic], partition.partition) for partition in partitions]
         async with self._database.pipeline() as connection:
             return await self._inbox.offsets(connection, wanted)
-
-    def _start(
-        self, consumer: Consumer, partition: TopicPartition, stored: dict[PartitionId, int]
-    ) -> int:
-        """Return where to begin: the stored offset, or the beginning of a rebuilt Kafka."""
-        key = (self._topics[partition.topic], partition.partition)
-        offset = self._positions[key] = stored[key]
-        low, high = consumer.get_watermark_offsets(
-            TopicPartition(partition.topic, partition.partition), timeout=10
-        )
-        if offset == 0 or not low <= offset <= high:
-            return OFFSET_BEGINNING
-        return offset
 
     def _poll(self, consumer: Consumer) -> list[Message]:
         """Return what is there, waiting for the first message only."""

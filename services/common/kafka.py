@@ -6,6 +6,7 @@ order within its partition.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
@@ -44,7 +45,11 @@ def producer(settings: Settings, client_id: str) -> Producer:
 
 
 def consumer(settings: Settings, group: str) -> Consumer:
-    """Return a consumer that keeps no offsets in Kafka: Postgres has them."""
+    """Return a consumer that keeps no offsets in Kafka: Postgres has them.
+
+    An offset that a rebuilt Kafka does not have starts at the earliest event;
+    what was applied already is dropped by its sequence.
+    """
     return Consumer(
         {
             "bootstrap.servers": settings.kafka_bootstrap,
@@ -53,7 +58,9 @@ def consumer(settings: Settings, group: str) -> Consumer:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "earliest",
-            "partition.assignment.strategy": "cooperative-sticky",
+            # Gives the same partition of all topics to the same member, so that
+            # the events of a key come to one process whatever their topic.
+            "partition.assignment.strategy": "range",
             "session.timeout.ms": 6_000,
             "heartbeat.interval.ms": 1_500,
             "fetch.wait.max.ms": 500,
@@ -91,20 +98,20 @@ def headers(
 def read(message: Message, topic: str) -> Event:
     """Return the event in a Kafka message; raise Undecodable when it is none."""
     try:
-        attributes = {name: _text(value) for name, value in dict(message.headers() or ()).items()}
+        found = dict(message.headers() or ())
         tenant_id, _, key = _text(message.key()).partition(":")
         event = Event(
             tenant_id,
             topic,
             key,
-            int(attributes[SEQUENCE]),
-            attributes[EVENT_ID],
-            attributes[TYPE],
-            int(attributes[VERSION]),
+            int(found[SEQUENCE] or ""),
+            _text(found[EVENT_ID]),
+            _name(found[TYPE]),
+            int(found[VERSION] or ""),
             message.value() or b"",
-            attributes.get(TRACEPARENT),
+            _text(found[TRACEPARENT]) if TRACEPARENT in found else None,
         )
-    except (KeyError, ValueError, UnicodeDecodeError) as error:
+    except (KeyError, ValueError) as error:
         raise Undecodable(f"message is no event: {error!r}") from error
     if not tenant_id or not key:
         raise Undecodable(f"key of the message was {message.key()!r}, expected tenant:key")
@@ -113,6 +120,10 @@ def read(message: Message, topic: str) -> Event:
 
 def _text(value: str | bytes | None) -> str:
     return value.decode() if isinstance(value, bytes) else value or ""
+
+
+# There are few types: one string each serves all events.
+_name = lru_cache(maxsize=256)(_text)
 
 
 def raise_for(messages: Sequence[Message]) -> None:

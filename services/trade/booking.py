@@ -15,7 +15,7 @@ from services.trade.commands import Booked, CreateTrades, TradeRow
 from services.trade.domain import Priced
 from services.trade.faults import Faults
 from services.trade.inputs import Checked
-from services.trade.repository import Key, NewKeys, TradeRepository, moment
+from services.trade.repository import Key, NewKeys, TradeRepository
 
 Outcome: TypeAlias = Booked | InterchangeError
 
@@ -151,23 +151,11 @@ class Booking:
         prepared, now_us = self._prepared, self._prepared.now_us
         trade_ids = self._ids.batch(len(fresh), now_us)
         rows = self._rows(fresh, trade_ids, priced, accounts)
-        chosen = np.array(fresh, np.int64)
-        await self._repository.take_keys(
-            self._tenant_id, self._keys(fresh, trade_ids), moment(now_us)
-        )
+        await self._repository.take_keys(self._tenant_id, self._keys(fresh, trade_ids), now_us)
         await self._repository.insert(
             self._tenant_id, rows, [prepared.booked_by[row] for row in fresh]
         )
-        self._work.outbox.add(
-            events.trades_booked(
-                self._tenant_id,
-                rows,
-                prepared.checked.time_us[chosen].tolist(),
-                priced.day[chosen].tolist(),
-                now_us,
-                accounts,
-            )
-        )
+        self._work.outbox.add(events.trades_booked(self._tenant_id, rows, accounts))
         for row, booked in zip(fresh, rows, strict=True):
             self._outcomes[row] = Booked(booked, False)
 
@@ -187,7 +175,6 @@ class Booking:
         for name in names:
             last[name] = sequence = last[name] + 1
             sequences.append(sequence)
-        recorded_at = moment(self._prepared.now_us)
         return list(
             map(
                 TradeRow,
@@ -202,12 +189,12 @@ class Booking:
                 [commands.currencies[row] for row in fresh],
                 priced.gross[chosen].tolist(),
                 priced.fee[chosen].tolist(),
-                map(moment, checked.time_us[chosen].tolist()),
-                map(domain.day_to_date, priced.day[chosen].tolist()),
+                checked.time_us[chosen].tolist(),
+                priced.day[chosen].tolist(),
                 [commands.venues[row] for row in fresh],
                 [commands.sources[row] for row in fresh],
                 [commands.external_ids[row] for row in fresh],
-                [recorded_at] * len(fresh),
+                [self._prepared.now_us] * len(fresh),
             )
         )
 

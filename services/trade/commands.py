@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -47,7 +46,7 @@ class CreateTrades:
 
 
 class TradeRow(NamedTuple):
-    """A booked trade, as stored."""
+    """A booked trade, as stored: integers, so that batches of them cost little."""
 
     trade_id: str
     version: int
@@ -60,12 +59,15 @@ class TradeRow(NamedTuple):
     currency: str
     gross_minor: int
     fee_minor: int
-    trade_time: datetime
-    trade_date: date
+    time_us: int
+    """When the market made it, microseconds since 1970-01-01 UTC."""
+    day: int
+    """Trade date in days since 1970-01-01."""
     venue: str
     external_source: str
     external_id: str
-    recorded_at: datetime
+    recorded_us: int
+    """When it was booked, microseconds since 1970-01-01 UTC."""
 
 
 class Booked(NamedTuple):

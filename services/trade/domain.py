@@ -7,7 +7,7 @@ after the write (the repository compares what was written) and reconciliation.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
@@ -184,8 +184,3 @@ def _offset_us(zone: ZoneInfo, quarter: int) -> int:
     offset = moment.astimezone(zone).utcoffset()
     assert offset is not None
     return int(offset.total_seconds()) * 1_000_000
-
-
-def day_to_date(day: int) -> date:
-    """Return the date of a number of days since 1970-01-01."""
-    return date.fromordinal(719_163 + day)

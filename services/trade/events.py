@@ -17,9 +17,6 @@ _TRADE_BOOKED = TradeBooked.DESCRIPTOR.full_name
 def trades_booked(
     tenant_id: str,
     rows: Sequence[TradeRow],
-    times_us: Sequence[int],
-    days: Sequence[int],
-    recorded_us: int,
     accounts: Mapping[str, Account],
 ) -> EventColumns:
     """Return one TradeBooked a row.
@@ -39,12 +36,12 @@ def trades_booked(
             currency=row.currency,
             gross_minor=row.gross_minor,
             fee_minor=row.fee_minor,
-            trade_time_us=time_us,
-            trade_day=day,
-            recorded_us=recorded_us,
+            trade_time_us=row.time_us,
+            trade_day=row.day,
+            recorded_us=row.recorded_us,
             fifo=accounts[row.account_id].fifo,
         ).SerializeToString()
-        for row, time_us, day in zip(rows, times_us, days, strict=True)
+        for row in rows
     ]
     columns = EventColumns(tenant_id, TOPIC)
     columns.extend(

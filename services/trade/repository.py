@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
@@ -76,7 +76,7 @@ class TradeRepository(Protocol):
     ) -> Mapping[tuple[str, str], Key]:
         """Return what those of the external ids that are taken were used for."""
 
-    async def take_keys(self, tenant_id: str, keys: NewKeys, recorded_at: datetime) -> None:
+    async def take_keys(self, tenant_id: str, keys: NewKeys, recorded_us: int) -> None:
         """Take keys; raise KeyRaced when one was taken meanwhile."""
 
     async def insert(
@@ -94,8 +94,12 @@ class TradeRepository(Protocol):
 
 
 _COLUMNS = """trade_id::text, version, account_id, sequence, instrument_id, side, quantity_micros,
-    price_e8, currency, gross_minor, fee_minor, trade_time, trade_date, venue, external_source,
-    external_id, recorded_at"""
+    price_e8, currency, gross_minor, fee_minor, (extract(epoch FROM trade_time) * 1000000)::bigint,
+    trade_date - date '1970-01-01', venue, external_source, external_id,
+    (extract(epoch FROM recorded_at) * 1000000)::bigint"""
+
+# Exact: an interval counts microseconds as an integer, days stay days.
+_TIME = "timestamptz '1970-01-01 00:00:00+00' + {} * interval '1 microsecond'"
 
 _INSERT = """
 WITH moved AS (
@@ -109,11 +113,17 @@ INSERT INTO trade.trades (
     tenant_id, trade_id, version, account_id, sequence, instrument_id, side, quantity_micros,
     price_e8, currency, gross_minor, fee_minor, trade_time, trade_date, venue, external_source,
     external_id, recorded_at, booked_by)
-SELECT $1, * FROM unnest(
+SELECT $1, trade_id, version, account_id, sequence, instrument_id, side, quantity_micros, price_e8,
+    currency, gross_minor, fee_minor, {trade_time}, date '1970-01-01' + day, venue,
+    external_source, external_id, {recorded_at}, booked_by
+FROM unnest(
     $2::uuid[], $3::int[], $4::text[], $5::bigint[], $6::text[], $7::smallint[], $8::bigint[],
-    $9::bigint[], $10::text[], $11::bigint[], $12::bigint[], $13::timestamptz[], $14::date[],
-    $15::text[], $16::text[], $17::text[], $18::timestamptz[], $19::text[])
-"""
+    $9::bigint[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::int[],
+    $15::text[], $16::text[], $17::text[], $18::bigint[], $19::text[]
+) AS n(trade_id, version, account_id, sequence, instrument_id, side, quantity_micros, price_e8,
+    currency, gross_minor, fee_minor, time_us, day, venue, external_source, external_id,
+    recorded_us, booked_by)
+""".format(trade_time=_TIME.format("time_us"), recorded_at=_TIME.format("recorded_us"))
 
 
 class PostgresTrades(TradeRepository):
@@ -182,21 +192,22 @@ class PostgresTrades(TradeRepository):
         )
         return {(source, name): Key(body_hash, trade) for source, name, body_hash, trade in rows}
 
-    async def take_keys(self, tenant_id: str, keys: NewKeys, recorded_at: datetime) -> None:
+    async def take_keys(self, tenant_id: str, keys: NewKeys, recorded_us: int) -> None:
         """Take keys; raise KeyRaced when one was taken meanwhile.
 
         Sorted, so that two transactions can't wait for each other.
         """
         if keys.request_ids:
             status = await self._connection.execute(
-                "INSERT INTO trade.request_keys SELECT $1, n.*, $5 FROM "
+                "INSERT INTO trade.request_keys SELECT $1, n.*, "
+                f"{_TIME.format('$5::bigint')} FROM "
                 "unnest($2::text[], $3::bytea[], $4::uuid[]) AS n(request_id) "
                 "ORDER BY n.request_id ON CONFLICT DO NOTHING",
                 tenant_id,
                 keys.request_ids,
                 keys.request_hashes,
                 keys.request_trades,
-                recorded_at,
+                recorded_us,
             )
             _all_taken(status, len(keys.request_ids))
         if keys.external_ids:
@@ -314,9 +325,3 @@ def _zone(calendar: str) -> ZoneInfo:
     if found is None:
         raise ValueError(f"an instrument has the calendar {calendar!r}, which is unknown")
     return found
-
-
-def moment(microseconds: int) -> datetime:
-    """Return the time of microseconds since 1970-01-01 UTC, exactly."""
-    seconds, rest = divmod(microseconds, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)

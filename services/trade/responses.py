@@ -1,6 +1,6 @@
 """Trades as protobuf."""
 
-from datetime import datetime
+from datetime import date
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,12 +21,14 @@ from services.common.errors import InterchangeError
 from services.trade.booking import Outcome
 from services.trade.commands import TradeRow
 
+EPOCH_DAY = date(1970, 1, 1).toordinal()
+
 
 def trade(row: TradeRow, state: ProcessingState.ValueType = PROCESSING_STATE_UNSPECIFIED) -> Trade:
     """Return a stored trade as its resource."""
     quantity = money.format_decimals(np.array([row.quantity_micros]), money.QUANTITY_SCALE)
     price = money.format_decimals(np.array([row.price_e8]), money.PRICE_SCALE)
-    day = row.trade_date
+    day = date.fromordinal(EPOCH_DAY + row.day)
     return Trade(
         trade_id=row.trade_id,
         account_id=row.account_id,
@@ -38,13 +40,13 @@ def trade(row: TradeRow, state: ProcessingState.ValueType = PROCESSING_STATE_UNS
         price=Decimal(value=price[0]),
         gross_amount=_amount(row.gross_minor, row.currency),
         fees=_amount(row.fee_minor, row.currency),
-        trade_time=_timestamp(row.trade_time),
+        trade_time=_timestamp(row.time_us),
         trade_date=Date(year=day.year, month=day.month, day=day.day),
         venue=row.venue,
         external_source=row.external_source,
         external_id=row.external_id,
         processing_state=state,
-        create_time=_timestamp(row.recorded_at),
+        create_time=_timestamp(row.recorded_us),
     )
 
 
@@ -72,7 +74,7 @@ def _amount(minor: int, currency: str) -> Money:
     return Money(currency_code=currency, units=int(units[0]), nanos=int(nanos[0]))
 
 
-def _timestamp(at: datetime) -> Timestamp:
+def _timestamp(microseconds: int) -> Timestamp:
     stamp = Timestamp()
-    stamp.FromDatetime(at)
+    stamp.FromMicroseconds(microseconds)
     return stamp

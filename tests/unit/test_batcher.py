@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from services.common.batcher import Batcher, isolated
-from services.common.errors import FailedPrecondition, Internal, InterchangeError, Unavailable
+from services.common.errors import FailedPrecondition, InterchangeError, Internal, Unavailable
 
 
 class Recorder:

@@ -65,7 +65,7 @@ class MemoryTrades(TradeRepository):
         names = zip(sources, external_ids, strict=True)
         return {name: self.externals[name] for name in names if name in self.externals}
 
-    async def take_keys(self, tenant_id: str, keys: NewKeys, recorded_at: datetime) -> None:
+    async def take_keys(self, tenant_id: str, keys: NewKeys, recorded_us: int) -> None:
         if self.races:
             self.races -= 1
             raise KeyRaced
