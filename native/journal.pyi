@@ -33,7 +33,7 @@ def transfer_entries(asset: Int64s, amount: Int64s) -> Entries:
     """Write the journals of n transfers (deposit +), two entries each."""
 
 def reverse(entries: Entries) -> Entries:
-    """Return the entries with every amount negated, the rest copied."""
+    """Return the entries with every amount negated, the rest shared."""
 
 def unbalanced(journal: Int64s, asset: Int64s, amount: Int64s, journals: int) -> UInt8s:
     """Flag the journals whose sum for some asset is not zero."""

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport qsort
 from native.check cimport indexes_within, same_length
-from native.wide cimport fits, int128
+from native.wide cimport add_overflow, fits, int128
 
 
 class Entries(NamedTuple):
@@ -40,26 +40,24 @@ cdef struct Pen:
     int64_t* amount
 
 
-cdef Pen _pen(entries):
-    """Return a pen at the first row of new entries."""
-    cdef Pen pen
-    cdef int64_t[::1] journal = entries.journal, asset = entries.asset
-    cdef int64_t[::1] amount = entries.amount
-    cdef uint8_t[::1] leg = entries.leg, sub_account = entries.sub_account
+cdef _blank(Py_ssize_t count, Pen* pen):
+    """Return entries to be filled, which must outlive the pen, and put it on the first.
+
+    Columns of a type share an allocation: five views cost less than five arrays,
+    and glibc then keeps the memory between calls (it maps and unmaps what is
+    larger than it has freed before, and each page costs a fault).
+    """
+    wide, narrow = np.empty((3, count), np.int64), np.empty((2, count), np.uint8)
+    cdef int64_t[:, ::1] wides = wide
+    cdef uint8_t[:, ::1] narrows = narrow
     pen.journal = pen.asset = pen.amount = NULL
     pen.leg = pen.sub_account = NULL
-    if journal.shape[0] > 0:
-        pen.journal, pen.asset, pen.amount = &journal[0], &asset[0], &amount[0]
-        pen.leg, pen.sub_account = &leg[0], &sub_account[0]
-    return pen
-
-
-def _blank(Py_ssize_t count):
-    """Return entries to be filled, which must outlive every pen on them."""
-    return Entries(
-        np.empty(count, np.int64), np.empty(count, np.uint8), np.empty(count, np.uint8),
-        np.empty(count, np.int64), np.empty(count, np.int64),
-    )
+    if count > 0:
+        pen.journal, pen.asset, pen.amount = &wides[0, 0], &wides[1, 0], &wides[2, 0]
+        pen.leg, pen.sub_account = &narrows[0, 0], &narrows[1, 0]
+    journal, asset, amount = wide
+    leg, sub_account = narrow
+    return Entries(journal, leg, sub_account, asset, amount)
 
 
 cdef inline Pen _pair(
@@ -93,21 +91,16 @@ def trade_entries(
     is +, pays +); fee >= 0. Legs: security PENDING +q, STREET_PENDING -q; cash
     PENDING -a, STREET_PENDING +a; and cash PENDING -fee, FEES +fee.
     """
-    cdef Py_ssize_t i, n = security.shape[0], charged = 0
+    cdef Py_ssize_t i, n = security.shape[0], charged
     same_length("cash", cash.shape[0], n)
     same_length("quantity", quantity.shape[0], n)
     same_length("amount", amount.shape[0], n)
     same_length("fee", fee.shape[0], n)
     _negatable("quantity", quantity)
     _negatable("amount", amount)
-    with nogil:
-        for i in range(n):
-            if fee[i] < 0:
-                with gil:
-                    raise ValueError(f"fee[{i}] was {fee[i]}, expected >= 0")
-            charged += fee[i] != 0
-    entries = _blank(4 * n + 2 * charged)
-    cdef Pen pen = _pen(entries)
+    charged = _charged(fee)
+    cdef Pen pen
+    entries = _blank(4 * n + 2 * charged, &pen)
     with nogil:
         for i in range(n):
             pen = _pair(pen, i, 0, PENDING, STREET_PENDING, security[i], quantity[i])
@@ -117,6 +110,22 @@ def trade_entries(
     return entries
 
 
+cdef Py_ssize_t _charged(const int64_t[::1] fee) except -1:
+    """Return the number of fees that are not zero."""
+    cdef Py_ssize_t i, n = fee.shape[0], charged = 0
+    cdef int64_t sign = 0
+    with nogil:
+        # No exit from the loop, so that gcc vectorises it.
+        for i in range(n):
+            sign |= fee[i]
+            charged += fee[i] != 0
+    if sign < 0:
+        for i in range(n):
+            if fee[i] < 0:
+                raise ValueError(f"fee[{i}] was {fee[i]}, expected >= 0")
+    return charged
+
+
 def transfer_entries(
     const int64_t[::1] asset not None, const int64_t[::1] amount not None
 ):
@@ -124,8 +133,8 @@ def transfer_entries(
     cdef Py_ssize_t i, n = asset.shape[0]
     same_length("amount", amount.shape[0], n)
     _negatable("amount", amount)
-    entries = _blank(2 * n)
-    cdef Pen pen = _pen(entries)
+    cdef Pen pen
+    entries = _blank(2 * n, &pen)
     with nogil:
         for i in range(n):
             pen = _pair(pen, i, 0, SETTLED, STREET_SETTLED, asset[i], amount[i])
@@ -133,7 +142,7 @@ def transfer_entries(
 
 
 def reverse(entries not None):
-    """Return the entries with every amount negated, the rest copied."""
+    """Return the entries with every amount negated; the other columns are the same arrays."""
     cdef const int64_t[::1] journal, asset, amount
     cdef const uint8_t[::1] leg, sub_account
     journal, leg, sub_account, asset, amount = entries
@@ -142,25 +151,35 @@ def reverse(entries not None):
     same_length("leg", leg.shape[0], k)
     same_length("sub_account", sub_account.shape[0], k)
     same_length("asset", asset.shape[0], k)
-    _negatable("amount", amount)
     negated = np.empty(k, np.int64)
     cdef int64_t[::1] opposite = negated
+    cdef uint64_t value, sign = 0
     with nogil:
+        # The check of _negatable, in the pass that writes.
         for i in range(k):
-            opposite[i] = -amount[i]
-    # Copies of the arrays are cheaper than copies of the views on them.
-    return Entries(*map(np.array, tuple(entries)[:4]), negated)
+            value = <uint64_t>amount[i]
+            opposite[i] = <int64_t>(0 - value)
+            sign |= value & (0 - value)
+    if sign >> 63:
+        _negatable("amount", amount)
+    # Columns are not written to once they are returned, so they can be shared.
+    return Entries(*tuple(entries)[:4], negated)
 
 
 cdef int _negatable(str name, const int64_t[::1] values) except -1:
-    cdef Py_ssize_t i, count = values.shape[0], wrong = -1
+    cdef Py_ssize_t i, count = values.shape[0]
+    cdef uint64_t value, sign = 0
     with nogil:
+        # The lowest bit of a value is the sign's for INT64_MIN alone. No exit
+        # from the loop, so that gcc vectorises it.
         for i in range(count):
-            if values[i] == INT64_MIN:
-                wrong = i
-                break
-    if wrong >= 0:
-        raise OverflowError(f"{name}[{wrong}] was {INT64_MIN}, which has no negative")
+            value = <uint64_t>values[i]
+            sign |= value & (0 - value)
+    if sign >> 63 == 0:
+        return 0
+    for i in range(count):
+        if values[i] == INT64_MIN:
+            raise OverflowError(f"{name}[{i}] was {INT64_MIN}, which has no negative")
     return 0
 
 
@@ -249,11 +268,14 @@ cdef void _group(
     Py_ssize_t journals, Py_ssize_t* end, Entry* grouped,
 ) noexcept nogil:
     """Counting sort: journal j's entries end up in grouped[end[j - 1]:end[j]]."""
-    cdef Py_ssize_t i, at, k = journal.shape[0]
+    cdef Py_ssize_t i, at, count, k = journal.shape[0]
     for i in range(k):
-        end[journal[i] + 1] += 1
+        end[journal[i]] += 1
+    at = 0
     for i in range(journals):
-        end[i + 1] += end[i]
+        count = end[i]
+        end[i] = at
+        at += count
     for i in range(k):
         at = end[journal[i]]
         end[journal[i]] = at + 1
@@ -305,32 +327,64 @@ def totals(
     slot[k] is 0 to slots - 1. Sums have 128 bits; where the result does not
     fit in int64 its status is OVERFLOW and its value 0.
     """
-    cdef Py_ssize_t i, k = slot.shape[0]
-    same_length("amount", amount.shape[0], k)
+    same_length("amount", amount.shape[0], slot.shape[0])
     _expect_size("slots", slots)
+    indexes_within("slot", slot, slots)
     sums, status = np.zeros(slots, np.int64), np.zeros(slots, np.uint8)
     cdef int64_t[::1] narrow = sums
     cdef uint8_t[::1] code = status
-    cdef int128* wide = <int128*>PyMem_Calloc(max(slots, 1), sizeof(int128))
+    cdef int64_t* spare = <int64_t*>PyMem_Calloc(max(slots, 1), sizeof(int64_t))
+    cdef int128* wide
+    cdef bint done
+    if spare is NULL:
+        raise MemoryError
+    with nogil:
+        done = _sum_narrow(slot, amount, narrow, spare)
+    PyMem_Free(spare)
+    if done:
+        return sums, status
+    wide = <int128*>PyMem_Calloc(max(slots, 1), sizeof(int128))
     if wide is NULL:
         raise MemoryError
-    try:
-        # Checked as it goes, for what was summed so far is thrown away.
-        with nogil:
-            for i in range(k):
-                if slot[i] < 0 or slot[i] >= slots:
-                    break
-                wide[slot[i]] = wide[slot[i]] + <int128>amount[i]
-            else:
-                for i in range(slots):
-                    if fits(wide[i]):
-                        narrow[i] = <int64_t>wide[i]
-                    else:
-                        code[i] = OVERFLOW
-    finally:
-        PyMem_Free(wide)
-    indexes_within("slot", slot, slots)
+    with nogil:
+        _sum_wide(slot, amount, wide, narrow, code)
+    PyMem_Free(wide)
     return sums, status
+
+
+cdef bint _sum_narrow(
+    const int64_t[::1] slot, const int64_t[::1] amount, int64_t[::1] narrow, int64_t* spare
+) noexcept nogil:
+    """Sum in 64 bits, which is all that most books take; return False where one wrapped.
+
+    Neighbours are often of one slot, and to add to what was just stored waits
+    for the store: every other entry is summed in `spare`.
+    """
+    cdef Py_ssize_t i, k = slot.shape[0]
+    cdef bint wrapped = False
+    for i in range(0, k - 1, 2):
+        wrapped |= add_overflow(narrow[slot[i]], amount[i], &narrow[slot[i]])
+        wrapped |= add_overflow(spare[slot[i + 1]], amount[i + 1], &spare[slot[i + 1]])
+    if k % 2 == 1:
+        wrapped |= add_overflow(narrow[slot[k - 1]], amount[k - 1], &narrow[slot[k - 1]])
+    for i in range(narrow.shape[0]):
+        wrapped |= add_overflow(narrow[i], spare[i], &narrow[i])
+    return not wrapped
+
+
+cdef void _sum_wide(
+    const int64_t[::1] slot, const int64_t[::1] amount, int128* wide,
+    int64_t[::1] narrow, uint8_t[::1] code,
+) noexcept nogil:
+    """Sum in 128 bits, and narrow what fits."""
+    cdef Py_ssize_t i, k = slot.shape[0], slots = narrow.shape[0]
+    for i in range(k):
+        wide[slot[i]] = wide[slot[i]] + <int128>amount[i]
+    for i in range(slots):
+        if fits(wide[i]):
+            narrow[i] = <int64_t>wide[i]
+        else:
+            narrow[i], code[i] = 0, OVERFLOW
 
 
 cdef int _expect_size(str name, Py_ssize_t size) except -1:

@@ -23,6 +23,8 @@ cdef extern from *:
     """
     ctypedef long long int128
     const uint64_t TEN_TO[20]
+    # Sum to the address and whether it wrapped: gcc's, and clang's.
+    bint add_overflow "__builtin_add_overflow"(int64_t, int64_t, int64_t*) noexcept nogil
 
 
 cdef inline bint fits(int128 value) noexcept nogil:

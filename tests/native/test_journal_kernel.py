@@ -9,6 +9,7 @@ from native import journal
 from tests.native.arrays import (
     INT64_MAX,
     INT64_MIN,
+    edges,
     few,
     i64,
     int64s,
@@ -138,6 +139,15 @@ def test_totals_given_a_detour_beyond_int64_then_exact() -> None:
     assert lists(journal.totals(i64([0, 0]), i64([INT64_MIN, -1]), 1)) == ([0], [journal.OVERFLOW])
 
 
+@quick
+@given(st.lists(st.tuples(st.integers(0, 2), edges), max_size=40))
+def test_totals_given_amounts_at_the_rim_then_kernel_and_twin_agree(
+    rows: list[tuple[int, ...]],
+) -> None:
+    slot, amount = columns(rows, 2)
+    assert lists(journal.totals(i64(slot), i64(amount), 3)) == twin.totals(slot, amount, 3)
+
+
 def test_kernels_given_no_rows_then_no_rows() -> None:
     none = i64([])
     written = journal.trade_entries(none, none, none, none, none)
@@ -148,11 +158,19 @@ def test_kernels_given_no_rows_then_no_rows() -> None:
     assert lists(journal.totals(none, none, 0)) == ([], [])
 
 
-def test_reverse_given_entries_then_nothing_is_shared_with_them() -> None:
+def test_reverse_given_entries_then_only_the_amount_is_another_array() -> None:
     written = journal.transfer_entries(i64([USD]), i64([500]))
     opposite = journal.reverse(written)
-    assert not any(np.shares_memory(old, new) for old, new in zip(written, opposite, strict=True))
+    assert all(old is new for old, new in zip(written[:4], opposite[:4], strict=True))
+    assert not np.shares_memory(written.amount, opposite.amount)
     assert written.amount.tolist() == [500, -500]
+
+
+def test_columns_given_one_allocation_then_none_overlaps_another() -> None:
+    written = journal.trade_entries(*[i64([1, 2, 3])] * 5)
+    for at, column in enumerate(written):
+        assert column.flags.c_contiguous
+        assert not any(np.shares_memory(column, other) for other in written[at + 1 :])
 
 
 @pytest.mark.parametrize("at", [2, 3])
@@ -161,6 +179,8 @@ def test_trade_given_int64_min_then_overflow_error(at: int) -> None:
     trade[at] = i64([INT64_MIN])
     with pytest.raises(OverflowError, match="no negative"):
         journal.trade_entries(*trade)
+    with pytest.raises(OverflowError, match="no negative"):
+        twin.trade_entries(*lists(trade))
 
 
 def test_reverse_given_int64_min_then_overflow_error() -> None:
@@ -173,6 +193,8 @@ def test_reverse_given_int64_min_then_overflow_error() -> None:
 def test_trade_given_a_negative_fee_then_value_error(fee: int) -> None:
     with pytest.raises(ValueError, match=r"fee\[0\] was"):
         journal.trade_entries(*[i64([1])] * 4, i64([fee]))
+    with pytest.raises(ValueError, match="fee was"):
+        twin.trade_entries(*[[1]] * 4, [fee])
 
 
 @pytest.mark.parametrize("index", [-1, 2, INT64_MIN, INT64_MAX])
@@ -181,6 +203,10 @@ def test_index_given_outside_its_range_then_index_error(index: int) -> None:
         journal.totals(i64([index]), i64([1]), 2)
     with pytest.raises(IndexError, match="journal"):
         journal.unbalanced(i64([index]), i64([1]), i64([1]), 2)
+    with pytest.raises(IndexError):
+        twin.totals([index], [1], 2)
+    with pytest.raises(IndexError):
+        twin.unbalanced([index], [1], [1], 2)
 
 
 @pytest.mark.parametrize("size", [-1, -(2**62), 2**62, 2**61])
