@@ -321,8 +321,18 @@ def is_multiple(const int64_t[::1] values not None, const int64_t[::1] step not 
     cdef uint8_t[::1] flag = flags
     with nogil:
         for i in range(n):
-            flag[i] = step[i] > 0 and values[i] % step[i] == 0
+            flag[i] = _divides(step[i], values[i])
     return flags
+
+
+cdef inline bint _divides(int64_t step, int64_t value) noexcept nogil:
+    # Dividing doubles takes half as long as dividing integers. Below 2**53 both
+    # are exact as doubles, so a whole quotient is too, and any other fails the
+    # product; a larger step has the quotient 0, which only the value 0 passes.
+    cdef int64_t exact = 1LL << 53
+    if step > 0 and value < exact and value > -exact:
+        return <int64_t>(<double>value / <double>step) * step == value
+    return step > 0 and value % step == 0
 
 
 cdef int _expect_scale(int scale) except -1:

@@ -89,6 +89,14 @@ def test_format_given_edges_then_canonical_text() -> None:
     assert money.format_decimals(i64([INT64_MIN]), 0) == ["-9223372036854775808"]
 
 
+@pytest.mark.parametrize("scale", range(money.SCALE_MAX + 1))
+def test_format_given_the_rims_of_every_digit_then_kernel_and_twin_agree(scale: int) -> None:
+    tens = [10**power for power in range(19)]
+    rims = [ten * digit + by for ten in tens for digit in range(1, 10) for by in (-1, 0, 1)]
+    values = [sign * rim for rim in rims for sign in (1, -1) if rim <= INT64_MAX]
+    assert money.format_decimals(i64(values), scale) == twin.format_decimals(values, scale)
+
+
 @quick
 @given(st.lists(int64s, max_size=8), scales)
 def test_format_given_any_values_then_kernel_and_twin_agree(values: list[int], scale: int) -> None:
@@ -168,6 +176,8 @@ def test_money_given_any_rows_then_kernel_and_twin_agree(rows: list[tuple[int, .
 @quick
 @given(st.lists(st.tuples(int64s, st.one_of(int64s, st.integers(-3, 10))), max_size=20))
 @example([(INT64_MIN, -1), (INT64_MIN, 0), (0, 5), (-10, 5), (7, 5)])
+@example([(sign * (2**53 + at), step) for sign in (1, -1) for at in (-1, 0, 1) for step in (1, 3)])
+@example([(2**53 - 1, 2**53), (2**53 - 1, 2**53 + 1), (0, INT64_MAX), (2**53 - 2, 2**52 - 1)])
 def test_is_multiple_given_any_rows_then_kernel_and_twin_agree(rows: list[tuple[int, int]]) -> None:
     values, step = [row[0] for row in rows], [row[1] for row in rows]
     assert money.is_multiple(i64(values), i64(step)).tolist() == twin.is_multiple(values, step)
