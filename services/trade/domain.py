@@ -86,7 +86,7 @@ def check_rules(
                f"quantity times price exceeds {GROSS_MINOR_MAX} minor units")  # fmt: skip
     faults.add(priced & (status == money.OK) & (gross == 0), "price", "GROSS_AMOUNT_ZERO",
                "quantity times price rounds to nothing")  # fmt: skip
-    fee = _fees(commands, instruments.exponent[row], faults)
+    fee = _fees(commands, instruments.exponent[row], known, faults)
     return Priced(gross, fee, _days(checked.time_us, instruments.zone, row))
 
 
@@ -136,16 +136,19 @@ def _check_instruments(
                "must be a multiple of the tick size")  # fmt: skip
 
 
-def _fees(commands: CreateTrades, exponent: NDArray[np.uint8], faults: Faults) -> Int64s:
+def _fees(
+    commands: CreateTrades, exponent: NDArray[np.uint8], known: Bools, faults: Faults
+) -> Int64s:
     if not any(commands.fee_currencies):
         return np.zeros(len(commands), np.int64)
     fee, status = money.money_to_minor(
         np.array(commands.fee_units, np.int64), np.array(commands.fee_nanos, np.int64), exponent
     )
+    # Without an instrument there is no exponent: its fees can't be judged yet.
     for code, (reason, description) in DECIMAL_REASONS.items():
-        faults.add(status == code, "fees", f"FEES_{reason}", description)
+        faults.add(known & (status == code), "fees", f"FEES_{reason}", description)
     faults.add(fee < 0, "fees", "FEES_NEGATIVE", "must not be negative")
-    faults.add(fee > GROSS_MINOR_MAX, "fees", "FEES_OUT_OF_RANGE",
+    faults.add(known & (fee > GROSS_MINOR_MAX), "fees", "FEES_OUT_OF_RANGE",
                f"exceeds {GROSS_MINOR_MAX} minor units")  # fmt: skip
     other = [
         row

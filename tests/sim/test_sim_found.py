@@ -1,0 +1,40 @@
+"""What the simulation found, each in its smallest form."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from google.type.money_pb2 import Money
+
+from services.common.errors import NotFound
+from services.trade.commands import Booked
+from services.trade.domain import Instruments
+from tests.unit.trade_fakes import Desk, MemoryTrades, order
+
+
+class YenTrades(MemoryTrades):
+    """All instruments are quoted in yen, which has no cents."""
+
+    async def instruments(self, tenant_id: str, instrument_ids: Sequence[str]) -> Instruments:
+        found = await super().instruments(tenant_id, instrument_ids)
+        found.currency = ["JPY"] * len(found.currency)
+        found.exponent = np.zeros(len(found.currency), np.uint8)
+        return found
+
+
+async def test_fee_is_not_judged_by_the_currency_of_a_neighbour() -> None:
+    """Seed 21: the copy of an instrument was late, and its orders were refused for good.
+
+    Their cents were counted in yen, the currency of another order of the batch.
+    What is only not found yet is tried again; what is invalid is not.
+    """
+    desk = Desk()
+    desk.units.repository = YenTrades()
+    yen = order(request_id="yen", currency="JPY", fees=Money(currency_code="JPY", units=7))
+    cents = Money(currency_code="USD", nanos=250_000_000)
+    late = order(request_id="late", instrument_id="LATE", fees=cents)
+
+    booked, refused = await desk.book(yen, late)
+
+    assert isinstance(booked, Booked)
+    assert isinstance(refused, NotFound)
+    assert [violation.field for violation in refused.violations] == ["instrument_id"]
