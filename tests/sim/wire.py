@@ -1,0 +1,140 @@
+"""The way from outboxes to appliers, in memory, in place of relay, Kafka and consumer.
+
+A lane is a partition: what is in it stays, in its order. Its reader keeps to the
+offsets in the database. Faults of the way put events into the lane late, twice,
+out of order, broken, or never.
+"""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import asyncpg
+from interchange.account.v1.account_events_pb2 import TransferRecorded
+from interchange.trade.v1.trade_events_pb2 import TradeBooked
+
+from services.common.events import Event
+from tests.sim.chance import Chance
+from tests.sim.house import House
+from tests.sim.weather import Weather
+
+PARTITIONS = 3
+DELAY_MAX = 40
+"""Steps that an event may be late."""
+ROWS_MAX = 5
+MANGLED_MAX = 2
+"""Events of a run that are mangled, for each subscriber."""
+
+LaneId: TypeAlias = tuple[str, int]
+"""Topic and partition."""
+EventId: TypeAlias = tuple[str, str, int]
+"""Topic, key and sequence."""
+
+_ROWS = """
+SELECT tenant_id, id, transaction_id::text::bigint AS transaction_id, topic,
+    event_ids::text[], types, versions, keys, sequences, payloads
+FROM {service}.outbox WHERE (transaction_id, id) > ($1::text::xid8, $2)
+ORDER BY transaction_id, id LIMIT $3
+"""
+
+
+def event_id(event: Event) -> EventId:
+    """Return what names an event, whatever its payload."""
+    return event.topic, event.key, event.sequence
+
+
+@dataclass(slots=True)
+class Subscription:
+    """The lanes of one subscriber, and what happens to its events on the way."""
+
+    service: str
+    topics: tuple[str, ...]
+    lanes: dict[LaneId, list[Event | None]] = field(default_factory=dict)
+    """None is a message that is no event."""
+    late: list[tuple[int, Event]] = field(default_factory=list)
+    """Events with the step in which they come."""
+    mangled: set[EventId] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.lanes = {(topic, n): [] for topic in self.topics for n in range(PARTITIONS)}
+
+    def publish(self, event: Event, step: int, chance: Chance, weather: Weather) -> None:
+        """Put an event into its lane, or lose, delay, repeat, swap or mangle it."""
+        lane = self._lane(event)
+        if chance.happens(weather.lost):
+            chance.note("lost", self.service, *event_id(event))
+            return
+        if self._may_mangle(event) and chance.happens(weather.mangled):
+            self.mangled.add(event_id(event))
+            event = mangled(event, chance)
+        if chance.happens(weather.repeated):
+            self.late.append((step + chance.between(0, DELAY_MAX), event))
+        if chance.happens(weather.delayed):
+            self.late.append((step + chance.between(1, DELAY_MAX), event))
+            return
+        lane.append(event)
+        if len(lane) > 1 and chance.happens(weather.swapped):
+            lane[-2:] = reversed(lane[-2:])
+        if chance.happens(weather.strangers):
+            lane.append(None)
+
+    def arrive(self, step: int) -> None:
+        """Put what is due into its lane."""
+        due = [event for at, event in self.late if at <= step]
+        self.late = [(at, event) for at, event in self.late if at > step]
+        for event in due:
+            self._lane(event).append(event)
+
+    def _lane(self, event: Event) -> list[Event | None]:
+        return self.lanes[event.topic, zlib.crc32(event.key.encode()) % PARTITIONS]
+
+    def _may_mangle(self, event: Event) -> bool:
+        # Copies of accounts and instruments can't be skipped: nothing could be booked.
+        names = (TradeBooked.DESCRIPTOR.full_name, TransferRecorded.DESCRIPTOR.full_name)
+        known = event_id(event) in self.mangled
+        return event.type in names and not known and len(self.mangled) < MANGLED_MAX
+
+
+def mangled(event: Event, chance: Chance) -> Event:
+    """Return the event as no service can apply it: not protobuf, or without sense."""
+    chance.note("mangled", *event_id(event))
+    if event.type == TradeBooked.DESCRIPTOR.full_name and chance.happens(0.5):
+        trade = TradeBooked.FromString(event.payload)
+        trade.side = 0  # type: ignore[assignment]
+        return replace(event, payload=trade.SerializeToString())
+    return replace(event, payload=b"\xff\xff\xff")
+
+
+class Relay:
+    """Reads the outbox of a service in the relay's order: (transaction id, id)."""
+
+    def __init__(self, house: House, service: str) -> None:
+        self._house = house
+        self._query = _ROWS.format(service=service)
+        self._cursor = ("0", 0)
+
+    async def run(
+        self, to: Iterable[Subscription], step: int, chance: Chance, weather: Weather
+    ) -> int:
+        """Publish some rows; return how many. A relay that dies will publish them again."""
+        # Nothing else writes meanwhile, so what is committed is complete.
+        limit = chance.between(1, ROWS_MAX)
+        rows = await self._house.owner.fetch(self._query, *self._cursor, limit)
+        for row in rows:
+            for event in events(row):
+                for subscription in to:
+                    if event.topic in subscription.topics:
+                        subscription.publish(event, step, chance, weather)
+        if rows and chance.happens(weather.relay_dies):
+            chance.note("relay dies after publishing", len(rows))
+        elif rows:
+            self._cursor = (str(rows[-1]["transaction_id"]), rows[-1]["id"])
+        return len(rows)
+
+
+def events(row: asyncpg.Record) -> Iterable[Event]:
+    """Yield the events that a row of an outbox packs."""
+    columns = ("keys", "sequences", "event_ids", "types", "versions", "payloads")
+    for values in zip(*(row[name] for name in columns), strict=True):
+        yield Event(row["tenant_id"], row["topic"], *values)
