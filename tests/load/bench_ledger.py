@@ -210,8 +210,8 @@ async def fill(connection: Connection, held: int, entries: int) -> list[str]:
     """Post until the ledger holds so many entries; return some journals' ids."""
     some: list[str] = []
     began, first = time.perf_counter(), held
-    while held < entries:
-        batch = journals(min(FILL_TRADES, -(-(entries - held) // 4)))
+    while held < entries or not some:
+        batch = journals(max(1_000, min(FILL_TRADES, (entries - held) // 4)))
         await post(connection, batch)
         some += batch.headers.event_ids[:: FILL_TRADES // 20]
         held += len(batch.legs)
