@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from services.stack import (
+    commands_demo,
     commands_events,
     commands_migrate,
     commands_parked,
+    commands_replay,
     commands_stack,
     commands_token,
     commands_trace,
@@ -33,6 +35,8 @@ for module in (
     commands_trace,
     commands_events,
     commands_parked,
+    commands_demo,
+    commands_replay,
 ):
     module.add_to(app)
 
