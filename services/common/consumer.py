@@ -15,10 +15,11 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 from prometheus_client import Counter
 
 from services.common import kafka
-from services.common.applier import TRANSIENT, Applier
+from services.common.applier import Applier
 from services.common.config import Settings
 from services.common.db import Database
 from services.common.events import Event, Undecodable
+from services.common.handling import TRANSIENT
 from services.common.inbox import Inbox, LostPartition, PartitionId
 
 log = structlog.get_logger()

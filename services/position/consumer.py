@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from interchange.account.v1.account_events_pb2 import AccountChanged, TransferRecorded
 from interchange.trade.v1.trade_events_pb2 import TradeBooked
 
-from services.common.applier import Handler
 from services.common.clock import BusinessClock
 from services.common.events import Event
+from services.common.handling import Handler
 from services.common.work import Work
 from services.position import handlers
 from services.position.books import Books

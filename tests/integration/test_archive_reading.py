@@ -176,7 +176,7 @@ async def test_slow_search_ends_and_the_others_go_on(
     assert time.monotonic() - began < 1
 
     monkeypatch.setattr(event_store, "BUDGET_S", 0.2)
-    echo.applier._source = EventStore(echo.settings, 0.2)
+    echo.applier._tender._source = EventStore(echo.settings, 0.2)
     await echo.applier.apply([echo.event(15), echo.event(1, "K9")], [], nothing)
     await asyncio.sleep(0.3)
     await echo.applier.tend()

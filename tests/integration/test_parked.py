@@ -168,7 +168,7 @@ async def test_released_key_is_not_starved_by_keys_that_wait_for_the_store(echo:
     key = await park_poison(echo)
     await release(echo, key, skip=True)
 
-    echo.applier._fetch_at = time.monotonic() + 60
+    echo.applier._tender._fetch_at = time.monotonic() + 60
     await echo.applier.tend()
     await echo.applier.tend()
 

@@ -1,0 +1,119 @@
+"""Hands events to a service's handler, and puts apart what it can't apply."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeAlias, TypeVar
+from uuid import uuid4
+
+import asyncpg
+import structlog
+from prometheus_client import Counter
+
+from services.common import telemetry
+from services.common.admission import key_id
+from services.common.db import Connection, savepoint
+from services.common.events import Event, EventColumns, EventTypes
+from services.common.inbox import Inbox
+from services.common.work import UnitOfWork, Work
+
+log = structlog.get_logger()
+
+R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
+
+TRANSIENT = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+)
+"""Faults of the surroundings: the same batch may succeed later."""
+
+POISONED = Counter("inbox_poisoned_total", "Events that could not be applied", ["service"])
+
+DeadLetter: TypeAlias = tuple[str, bytes, bytes, str]
+"""Topic, raw key, raw value and reason of a message that is no event."""
+
+
+class Handler(Protocol[R_contra]):
+    """Applies events, in order, within a unit of work."""
+
+    async def __call__(self, events: Sequence[Event], *, work: Work[R_contra]) -> None:
+        """Apply; whatever is raised parks the key of the event that caused it."""
+        ...
+
+
+class Handling(Generic[R]):
+    """Runs the handler of one service within the transaction of a batch."""
+
+    def __init__(
+        self, inbox: Inbox, unit: UnitOfWork[R], types: EventTypes, handler: "Handler[R]"
+    ) -> None:
+        self._inbox = inbox
+        self._unit = unit
+        self._types = types
+        self._handler = handler
+
+    async def handle(self, connection: Connection, events: Sequence[Event]) -> None:
+        """Decode events, apply them, and write the events that they cause."""
+        for event in events:
+            self._types.decode(event)
+        work = self._unit.joined(connection)
+        wanted = [event for event in events if event.message is not None]
+        if wanted:
+            await self._handler(wanted, work=work)
+        await self._unit.flush(work, connection, telemetry.inject())
+
+    async def attempt(self, connection: Connection, events: Sequence[Event]) -> str | None:
+        """Apply events; return why they can't be, with everything undone."""
+        try:
+            async with savepoint(connection):
+                await self.handle(connection, events)
+        except TRANSIENT:
+            raise
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    async def poison(self, connection: Connection, event: Event, reason: str) -> None:
+        """Park the key of an event that can't be applied, and dead-letter the event."""
+        log.error(
+            "event parked",
+            service=self._inbox.service,
+            tenant=event.tenant_id,
+            topic=event.topic,
+            key=event.key,
+            sequence=event.sequence,
+            reason=reason,
+        )
+        POISONED.labels(self._inbox.service).inc()
+        await self._inbox.park(connection, (), {key_id(event): ("POISONED", reason)})
+        columns = EventColumns(event.tenant_id, event.topic + ".dead", reason=reason)
+        columns.extend(
+            event.type,
+            event.version,
+            [event.event_id],
+            [event.key],
+            [event.sequence],
+            [event.payload],
+        )
+        await self._send(connection, columns)
+
+    async def bury(self, connection: Connection, dead: Sequence[DeadLetter]) -> None:
+        """Dead-letter messages that are no events: they have no key to block."""
+        for topic, key, value, reason in dead:
+            log.error("message is no event", topic=topic, reason=reason)
+            POISONED.labels(self._inbox.service).inc()
+            columns = EventColumns("unknown", topic + ".dead", reason=reason)
+            name = key.decode(errors="replace").replace("\0", "") or "none"
+            columns.extend("unknown", 1, [str(uuid4())], [name], [0], [value])
+            await self._send(connection, columns)
+
+    async def _send(self, connection: Connection, columns: EventColumns) -> None:
+        work = self._unit.joined(connection)
+        work.outbox.add(columns)
+        await self._unit.flush(work, connection, None)
