@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 from services.common.errors import InvalidArgument
 
@@ -50,6 +51,14 @@ def keyset(token: str, filters: Mapping[str, object], *types: type[Key]) -> tupl
     if hashed != _hash(filters):
         raise _refused("belongs to a list with other filters")
     return tuple(last)
+
+
+def uuid(value: Key) -> str:
+    """Return the id in a sort key; raises InvalidArgument for what is none."""
+    try:
+        return str(UUID(str(value)))
+    except ValueError:
+        raise _refused("is not a page token") from None
 
 
 def _decoded(token: str) -> list[Key]:

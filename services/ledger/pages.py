@@ -1,7 +1,6 @@
 """Where the pages of entries and balances begin: tokens that a caller may have made up."""
 
 from collections.abc import Mapping
-from uuid import UUID
 
 from services.common import pagination
 from services.common.errors import InvalidArgument
@@ -19,7 +18,7 @@ def entries_after(token: str, filters: Mapping[str, object]) -> EntryKey:
     if last is None:
         return NEWEST
     try:
-        return EntryKey(str(UUID(str(last[0]))), _smallint(last[1]))
+        return EntryKey(pagination.uuid(last[0]), _smallint(last[1]))
     except ValueError:
         raise _refused() from None
 

@@ -131,7 +131,7 @@ class TradeServicer(TradeServiceServicer):
         rows = await handlers.list_trades(
             identity.current().tenant_id,
             wanted,
-            str(last[0]) if last else None,
+            pagination.uuid(last[0]) if last else None,
             size + 1,
             uow=self._units,
         )

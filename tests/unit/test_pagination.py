@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import InvalidArgument
-from services.common.pagination import keyset, page_size, page_token
+from services.common.pagination import keyset, page_size, page_token, uuid
 
 FILTERS = {"account_id": "ACC-1", "trade_date": None}
 
@@ -67,3 +67,8 @@ def test_page_size_has_a_default_and_a_limit(requested, expected):
 def test_negative_page_size_is_refused():
     with pytest.raises(InvalidArgument):
         page_size(-1)
+
+
+def test_key_that_is_no_id_is_refused_before_the_database_sees_it():
+    with pytest.raises(InvalidArgument):
+        uuid("not-an-id")
