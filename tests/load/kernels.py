@@ -1,0 +1,22 @@
+"""Compiled kernels against their Python twins."""
+
+from tests.load import bench_kernels
+from tests.load.scene import Scene
+from tests.load.table import Figure, Limit, Reference, Report
+
+LIMIT = Limit(least_ratio=bench_kernels.RATIO_MIN)
+
+
+def run(scene: Scene) -> Report:
+    """Measure; needs no stack."""
+    scene.say(f"{bench_kernels.ELEMENTS:,} elements, kernels and twins by turns")
+    how = (
+        f"best run over {bench_kernels.ELEMENTS:,} elements of the same data; the reference is "
+        "the Python twin, the ratio how many times faster the kernel is"
+    )
+    figures = [
+        Figure(row.name, row.kernel_ns, "ns", how, LIMIT,
+               Reference("twin", row.twin_ns, "ns"), inverse=True)
+        for row in bench_kernels.bench()
+    ]  # fmt: skip
+    return Report("kernels", figures)
