@@ -173,13 +173,23 @@ def test_money_given_any_rows_then_kernel_and_twin_agree(rows: list[tuple[int, .
     assert lists(money.minor_to_money(i64(u), u8(e))) == twin.minor_to_money(u, e)
 
 
+steps = st.one_of(int64s, st.integers(-3, 10), st.integers(0, 62).map(lambda bit: 1 << bit))
+
+
 @quick
-@given(st.lists(st.tuples(int64s, st.one_of(int64s, st.integers(-3, 10))), max_size=20))
-@example([(INT64_MIN, -1), (INT64_MIN, 0), (0, 5), (-10, 5), (7, 5)])
-@example([(sign * (2**53 + at), step) for sign in (1, -1) for at in (-1, 0, 1) for step in (1, 3)])
-@example([(2**53 - 1, 2**53), (2**53 - 1, 2**53 + 1), (0, INT64_MAX), (2**53 - 2, 2**52 - 1)])
-def test_is_multiple_given_any_rows_then_kernel_and_twin_agree(rows: list[tuple[int, int]]) -> None:
-    values, step = [row[0] for row in rows], [row[1] for row in rows]
+@given(st.lists(st.tuples(int64s, steps, st.integers(1, 4), st.booleans()), max_size=20))
+@example([(INT64_MIN, -1, 1, False), (INT64_MIN, 0, 1, False), (INT64_MIN, 1 << 62, 3, False)])
+@example([(0, 5, 3, False), (-10, 5, 3, False), (7, 5, 3, False), (INT64_MIN, INT64_MAX, 3, False)])
+def test_is_multiple_given_runs_of_steps_then_kernel_and_twin_agree(
+    runs: list[tuple[int, int, int, bool]],
+) -> None:
+    """A step that comes again is divided by in another way."""
+    rows = [
+        ((value // step * step if whole and step else value), step)
+        for value, step, times, whole in runs
+        for _ in range(times)
+    ]
+    values, step = [max(row[0], INT64_MIN) for row in rows], [row[1] for row in rows]
     assert money.is_multiple(i64(values), i64(step)).tolist() == twin.is_multiple(values, step)
 
 
