@@ -137,9 +137,8 @@ class Booking:
             if commands.hashes[first] == commands.hashes[row]:
                 twins[row] = first
             else:
-                self._outcomes[row] = _reused(
-                    "request_id" if request_id == commands.request_ids[first] else "external_id"
-                )
+                same = request_id and request_id == commands.request_ids[first]
+                self._outcomes[row] = _reused("request_id" if same else "external_id")
         return twins
 
     def _external(self, row: int) -> tuple[str, str]:

@@ -100,6 +100,16 @@ async def test_twins_in_one_batch_book_once(desk: Desk) -> None:
     assert len(desk.repository.rows) == 2
 
 
+async def test_external_id_reused_within_a_batch_is_refused_by_its_name(desk: Desk) -> None:
+    first = order(request_id="", external_source="tape", external_id="t1")
+    other = order(request_id="", external_source="tape", external_id="t1", quantity="5")
+
+    _, refused = await desk.book(first, other)
+
+    assert isinstance(refused, AlreadyExists)
+    assert refused.reason == "EXTERNAL_ID_REUSED"
+
+
 async def test_bad_trade_among_a_thousand_leaves_the_others(desk: Desk) -> None:
     requests = [order(request_id=f"r{n}", quantity="0" if n == 500 else "1") for n in range(1000)]
 
