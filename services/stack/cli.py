@@ -15,6 +15,7 @@ from services.stack import (
     commands_events,
     commands_migrate,
     commands_parked,
+    commands_position,
     commands_replay,
     commands_stack,
     commands_token,
@@ -35,6 +36,7 @@ for module in (
     commands_trace,
     commands_events,
     commands_parked,
+    commands_position,
     commands_demo,
     commands_replay,
 ):
