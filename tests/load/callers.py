@@ -78,10 +78,11 @@ def call(load: Load, processes: int = 1, begin: Callable[[], None] = lambda: Non
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         # All wait for the same moment; starting an interpreter takes them a while.
-        start = time.time() + START_S
+        pause = START_S if processes > 1 else 0.0
+        start = time.time() + pause
         running = [pool.submit(_process, load, index, processes, start)
                    for index in range(processes)]  # fmt: skip
-        time.sleep(START_S)
+        time.sleep(pause)
         begin()
         found = [each.result() for each in running]
     total = Answers()

@@ -19,6 +19,8 @@ SETTLED = 0.2
 """Share of the trades after which memory must be flat."""
 GROWTH = Limit(most=10)
 PAUSE_S = 0.5
+NEAR = 5
+"""Samples that make a figure."""
 OTHERS = ("redis", "kafka", "collector")
 """Servers whose memory is shown and is not ours to keep flat."""
 
@@ -114,13 +116,15 @@ async def _sample(scene: Scene, sent: Sent, samples: Samples) -> None:
 def _trend(samples: Samples, name: str, count: int) -> Trend:
     memory = samples.of(name)
     first = next((at for at, sent in enumerate(samples.trades) if sent >= SETTLED * count), None)
-    if first is None or len(memory) - first < 3:
+    if first is None or len(memory) - first < 2 * NEAR:
         raise Wrong("too few samples: the trades were booked faster than memory was looked at")
     trades, later = samples.trades[first:], memory[first:]
     slope = 0.0
     if trades[-1] > trades[0]:
         slope = 100_000 * statistics.linear_regression(trades, later).slope
-    return Trend(memory[0], memory[first], memory[-1], slope)
+    # Of a few samples: one of them may lie on a peak.
+    settled, end = statistics.median(later[:NEAR]), statistics.median(later[-NEAR:])
+    return Trend(memory[0], settled, end, slope)
 
 
 def _shown(trends: dict[str, Trend]) -> str:
@@ -139,6 +143,9 @@ def _figures(trends: dict[str, Trend], count: int) -> Iterator[Figure]:
         f"resident memory of the process, looked at each {PAUSE_S} s while {count:,} trades are "
         "booked and held: its end against where it was after the first 20 %"
     )
+    limit: Limit | None = GROWTH
+    if count < TRADES:
+        limit, how = None, f"{how}; no limit: so few trades only warm it up"
     for name, trend in trends.items():
         if name not in OTHERS:
-            yield Figure(f"memory growth, {name}", trend.growth, "%", how, GROWTH)
+            yield Figure(f"memory growth, {name}", trend.growth, "%", how, limit)

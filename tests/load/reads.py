@@ -35,7 +35,7 @@ def run(scene: Scene) -> Report:
     entries = asyncio.run(_prepare(scene))
     calls = 150 if scene.quick else 1_000
     report = Report("reads", notes={"entries": entries})
-    for name, path, requests in asyncio.run(_reads(scene)):
+    for name, path, requests in asyncio.run(_reads(scene, entries)):
         alone = _call(scene, name, path, requests, 1, calls)
         direct = _call(scene, name, path, requests, 1, calls, through=False)
         crowd = _call(scene, name, path, requests, CALLERS, calls)
@@ -66,13 +66,14 @@ async def _book(edge: Edge, count: int) -> int:
     return (await book(edge, day.chunks("reads", count))).count
 
 
-async def _reads(scene: Scene) -> list[tuple[str, str, Choice]]:
+async def _reads(scene: Scene, entries: int) -> list[tuple[str, str, Choice]]:
     """Return the reads: name, path and requests."""
     rng = random.Random(day.SEED)
     rows = await scene.fetch(
-        "SELECT journal_id::text FROM ledger.journals TABLESAMPLE SYSTEM (1) "
-        "WHERE tenant_id = $1 AND account_id LIKE 'FILL%' LIMIT 20000",
+        "SELECT journal_id::text FROM ledger.journals TABLESAMPLE BERNOULLI ($2) "
+        "WHERE tenant_id = $1 AND account_id LIKE 'FILL%'",
         TENANT,
+        min(100.0, 100 * 20 * REQUESTS * fill.LEGS / entries),
     )
     journals = [name for (name,) in rows]
     held = await scene.fetch(
