@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import grpc
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from interchange.options.v1 import options_pb2
 
@@ -25,6 +26,7 @@ from services.common.config import Settings
 from services.common.errors import (
     InterchangeError,
     Internal,
+    InvalidArgument,
     PermissionDenied,
     Unauthenticated,
     Unavailable,
@@ -42,6 +44,7 @@ CALLERS_MAX = 4096
 """Callers remembered, so that their headers are not parsed on each call."""
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Parse: TypeAlias = Callable[[bytes], Any]
 
 _TENANT = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _SUBJECT = re.compile(r"[!-~]{1,128}")
@@ -109,17 +112,48 @@ def _is_async(handler: Any) -> bool:
 
 
 def _wrap(rpc: Rpc, handler: Any) -> "Handler":
-    codec = {
-        "request_deserializer": handler.request_deserializer,
+    parse = handler.request_deserializer
+    one = {
+        "request_deserializer": _parsed_or_error(parse),
         "response_serializer": handler.response_serializer,
     }
+    many = {**one, "request_deserializer": _parsed(parse)}
     if handler.unary_unary:
-        return grpc.unary_unary_rpc_method_handler(_unary(rpc, handler.unary_unary), **codec)
+        return grpc.unary_unary_rpc_method_handler(_unary(rpc, handler.unary_unary), **one)
     if handler.stream_unary:
-        return grpc.stream_unary_rpc_method_handler(_unary(rpc, handler.stream_unary), **codec)
+        return grpc.stream_unary_rpc_method_handler(_unary(rpc, handler.stream_unary), **many)
     if handler.unary_stream:
-        return grpc.unary_stream_rpc_method_handler(_stream(rpc, handler.unary_stream), **codec)
-    return grpc.stream_stream_rpc_method_handler(_stream(rpc, handler.stream_stream), **codec)
+        return grpc.unary_stream_rpc_method_handler(_stream(rpc, handler.unary_stream), **one)
+    return grpc.stream_stream_rpc_method_handler(_stream(rpc, handler.stream_stream), **many)
+
+
+def _parsed(parse: Parse) -> Parse:
+    """Return `parse` that raises InvalidArgument for bytes that are no message."""
+
+    def parsed(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            raise InvalidArgument("MALFORMED_MESSAGE", "the bytes are not a message") from None
+
+    return parsed
+
+
+def _parsed_or_error(parse: Parse) -> Parse:
+    """Return `parse` that returns the error, for the wrapper to raise.
+
+    What is raised before a handler begins, grpc.aio tells as UNKNOWN, with the
+    name of its class.
+    """
+    parsed = _parsed(parse)
+
+    def parsed_or_error(data: bytes) -> Any:
+        try:
+            return parsed(data)
+        except InvalidArgument as error:
+            return error
+
+    return parsed_or_error
 
 
 def _unary(rpc: Rpc, handler: Callable[[Any, Any], Awaitable[Any]]) -> Any:
@@ -130,6 +164,8 @@ def _unary(rpc: Rpc, handler: Callable[[Any, Any], Awaitable[Any]]) -> Any:
         call = _Call(rpc, context)
         try:
             brought = call.admit()
+            if isinstance(request, InvalidArgument):
+                raise request
             if check is not None:
                 check(request)
             if brought:  # grpc cancels this task when the caller's own deadline passes
@@ -161,6 +197,8 @@ def _stream(rpc: Rpc, handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Any:
         call = _Call(rpc, context)
         try:
             call.admit()
+            if isinstance(request, InvalidArgument):
+                raise request
             if check is not None:
                 check(request)
             async with aclosing(handler(request, context)) as responses:
