@@ -33,13 +33,6 @@ Told = list[tuple[Message, Message | grpc.aio.AioRpcError]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(door: Door) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(door.stack.database_url())
-    yield connection
-    await connection.close()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def owner(door: Door, database: asyncpg.Connection) -> AsyncIterator[World]:
     """A tenant with a full set of things; nothing of it may change while others call."""
     world = await full(door)

@@ -33,13 +33,6 @@ def schema(table: str) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(stack.database_url())
-    yield connection
-    await connection.close()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def owned(database: asyncpg.Connection) -> list[str]:
     """Tables whose rows have a tenant."""
     return await tables(database, with_tenant=True)
