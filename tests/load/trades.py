@@ -14,6 +14,8 @@ from tests.load.table import Figure, Limit, Reference, Report
 from tests.load.usage import Usage
 
 LIMIT = Limit(least=5_000, aim=10_000)
+ECHO_TRADES = 100_000
+"""Fewer are gone before they can be timed."""
 
 
 class Booked:
@@ -68,7 +70,7 @@ async def _run(scene: Scene) -> Report:
     await scene.held_by_watermarks(booked.last)
     scene.say(f"booked in {booked_s:.1f} s, held after {held_s:.1f} s")
     print(usage.table(spent, count, "trade"), flush=True)
-    echo_rate = await _echo_rate(scene, list(day.chunks("echo", min(count, 100_000))))
+    echo_rate = await _echo_rate(scene, list(day.chunks("echo", ECHO_TRADES)))
     connection = await scene.admin()
     try:
         copy_rate = await bare.copy_rate(connection, count)
