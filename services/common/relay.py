@@ -67,6 +67,7 @@ class Relay:
                 OSError,
                 asyncpg.PostgresError,
                 asyncpg.InterfaceError,
+                asyncpg.InternalClientError,  # the first use of a connection whose server died
                 KafkaException,
             ) as error:
                 log.warning("relay interrupted", service=self._service, error=str(error))

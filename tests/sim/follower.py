@@ -49,6 +49,8 @@ class Follower:
         self.subscription = Subscription(service, topics)
         self.refused: set[EventId] = set()
         """Events that the code can't apply yet."""
+        self.blamed: set[EventId] = set()
+        """Events that were alone when a passing fault of the code struck."""
         self._had_refused = 0
         self.weather = Weather()
         self._house, self._chance = house, chance
@@ -178,15 +180,17 @@ class Follower:
         for event in events:
             if event_id(event) in self.refused:
                 raise NotCorrectedYet(event_id(event))
-        self._fall("before")
+        self._fall("before", events)
         await self._handler(events, work=work)
-        self._fall("after")
+        self._fall("after", events)
 
-    def _fall(self, moment: str) -> None:
+    def _fall(self, moment: str, events: Sequence[Event]) -> None:
         if self._stumble is not None and self._stumble[0] == moment:
             _, error = self._stumble
             self._stumble = None
             self._chance.note(self.service, "stumbles", moment, error.__name__)
+            if error is RuntimeError and len(events) == 1:
+                self.blamed.add(event_id(events[0]))
             raise error
 
     def _new_applier(self) -> Applier[Any]:

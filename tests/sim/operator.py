@@ -41,6 +41,8 @@ class Operator:
                     follower.refused.discard(event)
                 # Else it is released in vain, and parked again.
                 await self._decide(follower, row, "RELEASED")
+            elif event in follower.blamed:
+                await self._decide(follower, row, "RELEASED")
             elif event in follower.subscription.mangled:
                 if finish or self._chance.happens(0.7):
                     self._sent.skipped.add(skip)

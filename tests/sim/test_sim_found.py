@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
+import asyncpg
+import grpc
 import numpy as np
 from google.type.money_pb2 import Money
 
 from services.common.errors import NotFound
+from services.common.handling import TRANSIENT
+from services.common.translation import translate
 from services.trade.commands import Booked
 from services.trade.domain import Instruments
 from tests.unit.trade_fakes import Desk, MemoryTrades, order
@@ -38,3 +42,15 @@ async def test_fee_is_not_judged_by_the_currency_of_a_neighbour() -> None:
     assert isinstance(booked, Booked)
     assert isinstance(refused, NotFound)
     assert [violation.field for violation in refused.violations] == ["instrument_id"]
+
+
+def test_connection_whose_server_died_is_no_fault_of_ours() -> None:
+    """Postgres was killed: relays and consumers died of it, and so did their processes.
+
+    The first use of a connection after that is an InternalClientError of asyncpg,
+    which is not one of its InterfaceErrors.
+    """
+    dead = asyncpg.InternalClientError("cannot switch to state 12; another operation")
+
+    assert isinstance(dead, TRANSIENT)
+    assert translate(dead).status is grpc.StatusCode.UNAVAILABLE
