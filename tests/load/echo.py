@@ -1,7 +1,7 @@
 """A trade service that does nothing: `python -m tests.load.echo PORT`.
 
-It answers each chunk with as many receipts, so what it takes is what gRPC,
-Envoy and Python take without any work: the limit of the stream.
+It answers each chunk with as many receipts and each trade with a trade, so what
+it takes is what gRPC, Envoy and Python take without any work: the limit.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from interchange.trade.v1 import trade_service_pb2 as pb
+from interchange.trade.v1.trade_pb2 import Trade
 from interchange.trade.v1.trade_service_pb2_grpc import (
     TradeServiceServicer,
     add_TradeServiceServicer_to_server,
@@ -34,13 +35,32 @@ START_S = 20.0
 class Echo(TradeServiceServicer):
     """Answers as if it had booked."""
 
+    def __init__(self) -> None:
+        self._ids = Uuid7()
+
+    async def CreateTrade(self, request: pb.CreateTradeRequest, context: Any) -> Trade:  # noqa: N802
+        """Answer with a trade of the usual size."""
+        (name,) = self._ids.batch(1, time.time_ns() // 1000)
+        return Trade(
+            trade_id=name,
+            account_id=request.account_id,
+            sequence=1,
+            version=1,
+            instrument_id=request.instrument_id,
+            side=request.side,
+            quantity=request.quantity,
+            price=request.price,
+            trade_time=request.trade_time,
+            venue=request.venue,
+            create_time=request.trade_time,
+        )
+
     async def StreamTrades(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.StreamTradesRequest], context: Any
     ) -> AsyncIterator[pb.StreamTradesResponse]:
         """Answer each chunk with receipts of the usual size."""
-        ids = Uuid7()
         async for chunk in request_iterator:
-            names = ids.batch(len(chunk.requests), time.time_ns() // 1000)
+            names = self._ids.batch(len(chunk.requests), time.time_ns() // 1000)
             receipts = [pb.TradeReceipt(trade_id=name, sequence=1) for name in names]
             yield pb.StreamTradesResponse(receipts=receipts)
 

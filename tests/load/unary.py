@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from interchange.trade.v1.trade_service_pb2 import GetTradeRequest
 
-from tests.load import callers, day
+from tests.load import callers, day, echo
 from tests.load.callers import Answers, Choice, Load, Metadata
 from tests.load.scene import TENANT, Scene, Wrong
 from tests.load.table import Figure, Limit, Reference, Report
@@ -82,7 +82,8 @@ def run(scene: Scene) -> Report:
         scene.direct("trade"), scene.direct_metadata(), GET, choice, CALLERS, seconds / 2
     )
     direct = _read(scene, "GetTrade direct to the service", direct_load)
-    report = Report("unary", _figures(seconds, made, through, direct))
+    echoed = _echo(scene, seconds / 2)
+    report = Report("unary", _figures(seconds, made, echoed, through, direct))
     report.notes["cpu_us_a_call"] = {
         role: 1e6 * each / made.answered for role, each in spent.items()
     }
@@ -97,19 +98,40 @@ def _read(scene: Scene, name: str, load: Load) -> Answers:
     return answers
 
 
-def _figures(seconds: float, made: Answers, through: Answers, direct: Answers) -> list[Figure]:
+def _echo(scene: Scene, seconds: float) -> Answers:
+    """Call a service that does nothing, behind an Envoy of the same configuration."""
+    with echo.echoing(scene.stack.settings.port_offset) as stack:
+        same = Scene(stack, scene.quick)
+        asyncio.run(_until_open(same))
+        load = create(same.target, same.metadata(), "echo", callers=CALLERS, seconds=seconds)
+        return _read(scene, "CreateTrade of the echo through Envoy", load)
+
+
+async def _until_open(scene: Scene) -> None:
+    """Wait until Envoy knows that the echo is well."""
+    async with scene.edge() as edge:
+        await edge.call(edge.trades.CreateTrade, day.trade("echo", 0))
+
+
+def _figures(
+    seconds: float, made: Answers, echoed: Answers, through: Answers, direct: Answers
+) -> list[Figure]:
     how = (
         f"{CALLERS} callers in {PROCESSES} processes of Python's gRPC on the same machine for "
-        f"{seconds:.0f} s, each waits for its answer; GetTrade likewise for half the time"
+        f"{seconds:.0f} s, each waits for its answer; the echo answers the same requests behind "
+        "the same Envoy configuration without booking"
     )
-    past = "the same reads direct to the service's port: what Envoy costs"
+    read = (
+        "the same callers for half the time, through Envoy; each GetTrade asks position and "
+        "ledger too; the reference goes to the service's port: what Envoy costs"
+    )
     return [
         Figure("CreateTrade, 64 callers", made.rate, "/s", how, RATE,
-               Reference("GetTrade", through.rate, "/s")),
+               Reference("echo", echoed.rate, "/s")),
         Figure("CreateTrade, 64 callers, p95", made.ms(95), "ms", how, P95,
-               Reference("GetTrade", through.ms(95), "ms")),
-        Figure("GetTrade, 64 callers", through.rate, "/s", past, None,
+               Reference("echo", echoed.ms(95), "ms")),
+        Figure("GetTrade, 64 callers", through.rate, "/s", read, None,
                Reference("direct", direct.rate, "/s")),
-        Figure("GetTrade, 64 callers, p95", through.ms(95), "ms", past, None,
+        Figure("GetTrade, 64 callers, p95", through.ms(95), "ms", read, None,
                Reference("direct", direct.ms(95), "ms")),
     ]  # fmt: skip
