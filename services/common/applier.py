@@ -26,7 +26,10 @@ REPEATED = Counter("inbox_repeated_total", "Events that had been applied already
 
 
 class Applier(Generic[R]):
-    """Applies events to one service, exactly once in effect."""
+    """Applies events to one service, exactly once in effect.
+
+    `on_applied` is called after each commit: readers of this process wait for it.
+    """
 
     def __init__(
         self,
@@ -36,8 +39,10 @@ class Applier(Generic[R]):
         handler: "Handler[R]",
         source: EventSource,
         gap_wait_ms: int,
+        on_applied: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
+        self._on_applied = on_applied
         self._inbox = Inbox(database.service)
         self._handling = Handling(self._inbox, unit, types, handler)
         self._tender = Tender(database, self._inbox, self._handling, source, gap_wait_ms)
@@ -65,7 +70,8 @@ class Applier(Generic[R]):
         advance: Callable[[Connection], Awaitable[None]],
         run: "Callable[[Connection, Admission], Awaitable[None]]",
     ) -> None:
-        async with self._database.pipeline() as connection, _spans(self._database, events):
+        # Spans around the transaction: they end with its commit.
+        async with _spans(self._database, events), self._database.pipeline() as connection:
             await advance(connection)
             keys = {key_id(event) for event in events}
             current = await self._inbox.sequences(connection, keys)
@@ -79,6 +85,7 @@ class Applier(Generic[R]):
                 await self._inbox.park(connection, admission.parked, gaps)
             await self._handling.bury(connection, dead)
         self._tender.any_parked = bool(parked or admission.parked)
+        self._on_applied()
         APPLIED.labels(self._database.service).inc(len(admission.ready))
         REPEATED.labels(self._database.service).inc(admission.repeats)
 

@@ -1,11 +1,12 @@
 """How far a service has applied the events of a key, and waiting for it.
 
 Whichever instance applied them, the table says so: waiters ask it together, one
-query a poll and tenant.
+query a poll and tenant. What this process applies itself wakes them at once.
 """
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from services.common.db import Database
@@ -26,7 +27,7 @@ class _Waiter:
 class _Poll:
     waiters: list[_Waiter] = field(default_factory=list)
     task: "asyncio.Task[None] | None" = None
-    fresh: bool = True
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Watermarks:
@@ -35,6 +36,11 @@ class Watermarks:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._polls: dict[str, _Poll] = {}
+
+    def wake(self) -> None:
+        """Look at once: events were applied here."""
+        for poll in self._polls.values():
+            poll.wake.set()
 
     async def wait(
         self, tenant_id: str, key: str, wanted: Mapping[str, int], timeout_s: float
@@ -47,7 +53,7 @@ class Watermarks:
         poll = self._polls.setdefault(tenant_id, _Poll())
         waiter = _Waiter(key, wanted, future)
         poll.waiters.append(waiter)
-        poll.fresh = True
+        poll.wake.set()
         if poll.task is None:
             poll.task = asyncio.create_task(self._run(tenant_id, poll))
         try:
@@ -67,11 +73,12 @@ class Watermarks:
         pause_ms = POLL_MIN_MS
         try:
             while poll.waiters:
-                poll.fresh = False
+                woken = poll.wake.is_set()
+                poll.wake.clear()
                 await self._look(tenant_id, poll)
+                pause_ms = POLL_MIN_MS if woken else min(pause_ms * 2, POLL_MAX_MS)
                 if poll.waiters:
-                    pause_ms = POLL_MIN_MS if poll.fresh else min(pause_ms * 2, POLL_MAX_MS)
-                    await asyncio.sleep(pause_ms / 1000)
+                    await _either(poll.wake, pause_ms / 1000)
         except Exception as error:
             for waiter in poll.waiters:
                 if not waiter.future.done():
@@ -100,3 +107,9 @@ class Watermarks:
             if done and not waiter.future.done():
                 waiter.future.set_result(found)
                 poll.waiters.remove(waiter)
+
+
+async def _either(event: asyncio.Event, timeout_s: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()

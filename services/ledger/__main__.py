@@ -30,6 +30,7 @@ async def wire(host: Host) -> None:
     host.add_check("database", database.check)
     relays = [Relay(settings, "ledger", shard) for shard in range(settings.outbox_shards)]
     units = UnitOfWork(database, settings, PostgresBooks, relays)
+    watermarks = Watermarks(database)
     applier = Applier(
         database,
         units,
@@ -37,6 +38,7 @@ async def wire(host: Host) -> None:
         consumer.posting(SystemClock(), Uuid7()),
         EventStore(settings),
         settings.consumer_gap_wait_ms,
+        watermarks.wake,
     )
     events = EventConsumer(settings, database, consumer.TOPICS, applier)
     for shard, relay in enumerate(relays):
@@ -44,7 +46,7 @@ async def wire(host: Host) -> None:
     host.add_task("ledger consumer", events.run)
     host.add_service(
         add_LedgerServiceServicer_to_server,
-        LedgerServicer(units, Watermarks(database)),
+        LedgerServicer(units, watermarks),
         ledger_service_pb2.DESCRIPTOR.services_by_name["LedgerService"],
     )
 

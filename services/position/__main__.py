@@ -32,6 +32,7 @@ async def wire(host: Host) -> None:
     add_upkeep(host, database)
     host.add_check("database", database.check)
     relays = [Relay(settings, "position", shard) for shard in range(settings.outbox_shards)]
+    watermarks = Watermarks(database)
     applier = Applier(
         database,
         UnitOfWork(database, settings, PostgresBooks, relays),
@@ -39,6 +40,7 @@ async def wire(host: Host) -> None:
         consumer.on_events(SystemClock()),
         EventStore(settings),
         settings.consumer_gap_wait_ms,
+        watermarks.wake,
     )
     events = EventConsumer(settings, database, TOPICS, applier)
     for shard, relay in enumerate(relays):
@@ -47,7 +49,7 @@ async def wire(host: Host) -> None:
     reading = UnitOfWork(database, settings, PostgresReads, [])
     host.add_service(
         add_PositionServiceServicer_to_server,
-        PositionServicer(Queries(reading, Watermarks(database)), Watches(reading, host.draining)),
+        PositionServicer(Queries(reading, watermarks), Watches(reading, host.draining)),
         position_service_pb2.DESCRIPTOR.services_by_name["PositionService"],
     )
 
