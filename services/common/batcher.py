@@ -7,12 +7,14 @@ becomes the next one: the load itself sets the size, no timer does.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import asyncpg
 import structlog
 
+from services.common import deadline, telemetry
 from services.common.errors import InterchangeError, Internal, ResourceExhausted, Unavailable
 
 log = structlog.get_logger()
@@ -49,11 +51,19 @@ async def isolated(
     ]
 
 
+class _Waiting(NamedTuple, Generic[C, R]):
+    """One command, who waits for it, and the call that brought it."""
+
+    command: C
+    future: "asyncio.Future[R]"
+    context: Context
+
+
 @dataclass(slots=True)
 class _Queue(Generic[C, R]):
     """What waits for one tenant."""
 
-    waiting: "deque[tuple[C, asyncio.Future[R]]]" = field(default_factory=deque)
+    waiting: "deque[_Waiting[C, R]]" = field(default_factory=deque)
     running: int = 0
 
 
@@ -77,7 +87,7 @@ class Batcher(Generic[C, R]):
                 "TOO_MANY_WAITING", f"{WAITING_MAX} commands of this tenant are waiting"
             )
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        queue.waiting.append((command, future))
+        queue.waiting.append(_Waiting(command, future, copy_context()))
         self._start(tenant_id, queue)
         return await future
 
@@ -86,7 +96,8 @@ class Batcher(Generic[C, R]):
         # and start before its commit returns; more would only make them small.
         if queue.running < CONCURRENT_BATCHES and queue.waiting:
             queue.running += 1
-            task = asyncio.create_task(self._run(tenant_id, queue))
+            # Not in the context of whoever starts it: that call may be long over.
+            task = asyncio.create_task(self._run(tenant_id, queue), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -95,12 +106,12 @@ class Batcher(Generic[C, R]):
         await asyncio.sleep(0)
         batch = [queue.waiting.popleft() for _ in range(min(len(queue.waiting), self._size_max))]
         # A caller that gave up is not written; its retry brings the same key.
-        batch = [(command, future) for command, future in batch if not future.done()]
+        batch = [one for one in batch if not one.future.done()]
         try:
             if batch:
-                commands = [command for command, _ in batch]
-                outcomes = await isolated(self._handle, tenant_id, commands)
-                _answer(batch, outcomes)
+                commands = [one.command for one in batch]
+                writing = isolated(self._handle, tenant_id, commands)
+                _answer(batch, await asyncio.create_task(writing, context=_shared(batch)))
         except BaseException as error:
             _fail(batch, error)
             if not isinstance(error, Exception):
@@ -113,10 +124,23 @@ class Batcher(Generic[C, R]):
                 self._queues.pop(tenant_id, None)
 
 
-def _answer(
-    batch: "list[tuple[C, asyncio.Future[R]]]", outcomes: "list[R | InterchangeError]"
-) -> None:
-    for (_, future), outcome in zip(batch, outcomes, strict=True):
+def _shared(batch: "list[_Waiting[C, R]]") -> Context:
+    """Return the context in which a batch is written: a call's whose trace is kept, if any is.
+
+    It has the time of the call that has most: one in a hurry must not make the
+    others fail.
+    """
+    contexts = [one.context for one in batch]
+    chosen = next((each for each in contexts if each.run(telemetry.inject)), contexts[0])
+    left = [each.run(deadline.remaining) for each in contexts]
+    longest = None if None in left else max(filter(None, left), default=0.0)
+    context = chosen.copy()
+    context.run(deadline.enter, longest)
+    return context
+
+
+def _answer(batch: "list[_Waiting[C, R]]", outcomes: "list[R | InterchangeError]") -> None:
+    for (_, future, _), outcome in zip(batch, outcomes, strict=True):
         if future.done():
             continue
         if isinstance(outcome, InterchangeError):
@@ -125,9 +149,9 @@ def _answer(
             future.set_result(outcome)
 
 
-def _fail(batch: "list[tuple[C, asyncio.Future[R]]]", error: BaseException) -> None:
+def _fail(batch: "list[_Waiting[C, R]]", error: BaseException) -> None:
     if isinstance(error, asyncio.CancelledError):
         error = Unavailable("STOPPING", "the server is stopping; try again with the same key")
-    for _, future in batch:
+    for _, future, _ in batch:
         if not future.done():
             future.set_exception(error)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 
+from services.common import deadline, identity
 from services.common.batcher import Batcher, isolated
 from services.common.errors import FailedPrecondition, InterchangeError, Internal, Unavailable
+from services.common.identity import Caller
 
 
 class Recorder:
@@ -116,3 +118,43 @@ async def test_faults_of_the_surroundings_are_not_blamed_on_commands() -> None:
 
     with pytest.raises(ConnectionResetError):
         await isolated(down, "demo", range(3))
+
+
+async def test_caller_in_a_hurry_takes_no_time_from_the_others() -> None:
+    """A batch has the time of the caller with most, whoever came first."""
+    left: list[float | None] = []
+
+    async def write(tenant_id: str, commands: Sequence[int]) -> list[int | InterchangeError]:
+        left.append(deadline.remaining())
+        return list(commands)
+
+    batcher: Batcher[int, int] = Batcher(write, 100)
+
+    async def call(seconds: float) -> int:
+        deadline.enter(seconds)
+        return await batcher.submit("demo", 1)
+
+    await asyncio.gather(*(asyncio.create_task(call(seconds)) for seconds in (0.0, 60.0, 1.0)))
+
+    assert left == [pytest.approx(60, abs=5)]
+
+
+async def test_later_batch_is_not_written_in_the_name_of_an_earlier_call() -> None:
+    """What gathers behind a batch is started by it, but is not its caller's."""
+    seen: list[str] = []
+
+    async def write(tenant_id: str, commands: Sequence[int]) -> list[int | InterchangeError]:
+        seen.append(identity.current().subject)
+        await asyncio.sleep(0)
+        return list(commands)
+
+    batcher: Batcher[int, int] = Batcher(write, 1)
+
+    async def call(subject: str) -> int:
+        identity.enter(Caller("demo", subject, ("trader",)))
+        return await batcher.submit("demo", 1)
+
+    subjects = [f"caller-{number}" for number in range(8)]
+    await asyncio.gather(*(asyncio.create_task(call(subject)) for subject in subjects))
+
+    assert seen == subjects
