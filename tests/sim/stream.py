@@ -24,7 +24,7 @@ from tests.sim.sent import Fill, Sent, Trade
 
 INSTRUMENTS = {"AIG": "USD", "BAC": "USD", "SAP": "EUR"}
 FIFO = {f"A{n}": n % 2 == 1 for n in range(8)}
-CHUNK = 4
+CHUNK = 2
 """Few: the stream is to be long, not broad."""
 PATIENCE_S = 60.0
 
