@@ -43,6 +43,8 @@ class Applier(Generic[R]):
     ) -> None:
         self._database = database
         self._on_applied = on_applied
+        self._applied = APPLIED.labels(database.service)
+        self._repeated = REPEATED.labels(database.service)
         self._inbox = Inbox(database.service)
         self._handling = Handling(self._inbox, unit, types, handler)
         self._tender = Tender(database, self._inbox, self._handling, source, gap_wait_ms)
@@ -86,8 +88,8 @@ class Applier(Generic[R]):
             await self._handling.bury(connection, dead)
         self._tender.any_parked = bool(parked or admission.parked)
         self._on_applied()
-        APPLIED.labels(self._database.service).inc(len(admission.ready))
-        REPEATED.labels(self._database.service).inc(admission.repeats)
+        self._applied.inc(len(admission.ready))
+        self._repeated.inc(admission.repeats)
 
     async def _together(self, connection: Connection, admission: Admission) -> None:
         if admission.ready:

@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     """Pause between polls of an idle outbox."""
     consumer_batch_size_max: int = Field(default=4000, ge=1)
     """Events applied in one transaction, at most."""
+    consumer_gather_ms: int = Field(default=30, ge=0)
+    """How long a busy consumer lets events gather before it applies them."""
     consumer_gap_wait_ms: int = Field(default=2_000, ge=0)
     """How long a missing event is awaited before the event store is asked."""
     batch_size_max: int = Field(default=2000, ge=1)

@@ -29,6 +29,8 @@ R = TypeVar("R")
 CONSUMED = Counter("inbox_consumed_total", "Events taken from Kafka", ["service", "topic"])
 
 TEND_SECONDS = 0.25
+BUSY = 16
+"""Events in a batch from which on the next one gathers."""
 
 
 class EventConsumer(Generic[R]):
@@ -47,6 +49,10 @@ class EventConsumer(Generic[R]):
         self._topics = {settings.kafka_topic_prefix + topic: topic for topic in topics}
         self._applier = applier
         self._positions: dict[PartitionId, int] = {}
+        self._busy = False
+        self._consumed = {
+            topic: CONSUMED.labels(database.service, topic) for topic in self._topics.values()
+        }
 
     async def run(self) -> None:
         """Consume until cancelled; start again from the stored offsets after faults."""
@@ -97,11 +103,21 @@ class EventConsumer(Generic[R]):
             return await self._inbox.offsets(connection, wanted)
 
     def _poll(self, consumer: Consumer) -> list[Message]:
-        """Return what is there, waiting for the first message only."""
+        """Return what is there, waiting for the first message only.
+
+        While it is busy it lets more gather: a batch costs much that its events
+        share. When it is not, nobody waits.
+        """
         first = consumer.poll(0.1)
         if first is None:
+            self._busy = False
             return []
-        messages = [first, *consumer.consume(self._settings.consumer_batch_size_max - 1, 0)]
+        gather_s = self._settings.consumer_gather_ms / 1000 if self._busy else 0
+        messages = [
+            first,
+            *consumer.consume(self._settings.consumer_batch_size_max - 1, gather_s),
+        ]
+        self._busy = len(messages) >= BUSY
         kafka.raise_for(messages)
         return messages
 
@@ -117,6 +133,7 @@ class EventConsumer(Generic[R]):
             following[partition] = int(message.offset() or 0) + 1
             try:
                 events.append(kafka.read(message, topic))
+                self._consumed[topic].inc()
             except Undecodable as error:
                 strangers.append((message, str(error)))
         if not following:
@@ -126,7 +143,6 @@ class EventConsumer(Generic[R]):
         for partition, offset in following.items():
             if partition in self._positions:
                 self._positions[partition] = offset
-            CONSUMED.labels(self._database.service, partition[0]).inc()
 
     async def _apply(
         self,

@@ -31,6 +31,7 @@ def producer(settings: Settings, client_id: str) -> Producer:
     return Producer(
         {
             "bootstrap.servers": settings.kafka_bootstrap,
+            "reconnect.backoff.max.ms": 1_000,  # ten seconds by default: long for a mesh
             "client.id": client_id,
             "enable.idempotence": True,
             "acks": "all",
@@ -53,6 +54,7 @@ def consumer(settings: Settings, group: str) -> Consumer:
     return Consumer(
         {
             "bootstrap.servers": settings.kafka_bootstrap,
+            "reconnect.backoff.max.ms": 1_000,  # ten seconds by default: long for a mesh
             "group.id": settings.kafka_topic_prefix + group,
             "client.id": group,
             "enable.auto.commit": False,

@@ -71,7 +71,8 @@ def configure(settings: Settings, service: str) -> None:
     if not settings.trace_endpoint:
         return
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-    from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
+
+    from services.common.database_spans import SampledStatements
 
     _provider = TracerProvider(
         sampler=ParentBased(_Roots(settings.trace_ratio)),
@@ -80,7 +81,7 @@ def configure(settings: Settings, service: str) -> None:
     exporter = OTLPSpanExporter(endpoint=settings.trace_endpoint, insecure=True)
     _provider.add_span_processor(BatchSpanProcessor(exporter))
     _tracer = _provider.get_tracer("interchange")
-    instrumentor = AsyncPGInstrumentor()  # type: ignore[no-untyped-call]
+    instrumentor = SampledStatements()  # type: ignore[no-untyped-call]
     instrumentor.instrument(tracer_provider=_provider)
 
 

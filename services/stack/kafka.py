@@ -77,6 +77,8 @@ class KafkaServer(Server):
             f"-Xms{heap}m",
             f"-Xmx{heap}m",
             "-XX:+UseSerialGC",
+            # The optimising compiler takes more on two cores than it gives back.
+            "-XX:TieredStopAtLevel=1",
             "-XX:+ExitOnOutOfMemoryError",
             *self._options(),
             "kafka.Kafka",

@@ -184,10 +184,10 @@ class PostgresTrades(TradeRepository):
         """Return what those of the external ids that are taken were used for."""
         rows = await self._connection.fetch(
             "SELECT source, external_id, body_hash, trade_id::text FROM trade.external_keys "
-            "WHERE tenant_id = $1 AND source = ANY ($2::text[]) "
-            "AND external_id = ANY ($3::text[])",
+            "WHERE tenant_id = $1 AND (source, external_id) IN "
+            "(SELECT * FROM unnest($2::text[], $3::text[]))",
             tenant_id,
-            list(set(sources)),
+            sources,
             external_ids,
         )
         return {(source, name): Key(body_hash, trade) for source, name, body_hash, trade in rows}
