@@ -5,6 +5,7 @@ numbers and the events that it causes. Whatever crashes, the transaction decides
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import asyncpg
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
-from prometheus_client import Counter
+from prometheus_client import Counter as Metric
 
 from services.common import kafka
 from services.common.applier import Applier
@@ -26,7 +27,7 @@ log = structlog.get_logger()
 
 R = TypeVar("R")
 
-CONSUMED = Counter("inbox_consumed_total", "Events taken from Kafka", ["service", "topic"])
+CONSUMED = Metric("inbox_consumed_total", "Events taken from Kafka", ["service", "topic"])
 
 TEND_SECONDS = 0.25
 BUSY = 16
@@ -50,9 +51,6 @@ class EventConsumer(Generic[R]):
         self._applier = applier
         self._positions: dict[PartitionId, int] = {}
         self._busy = False
-        self._consumed = {
-            topic: CONSUMED.labels(database.service, topic) for topic in self._topics.values()
-        }
 
     async def run(self) -> None:
         """Consume until cancelled; start again from the stored offsets after faults."""
@@ -133,11 +131,12 @@ class EventConsumer(Generic[R]):
             following[partition] = int(message.offset() or 0) + 1
             try:
                 events.append(kafka.read(message, topic))
-                self._consumed[topic].inc()
             except Undecodable as error:
                 strangers.append((message, str(error)))
         if not following:
             return
+        for topic, count in Counter(event.topic for event in events).items():
+            CONSUMED.labels(self._database.service, topic).inc(count)
         expected = {partition: self._positions[partition] for partition in following}
         await self._apply(events, strangers, expected, following)
         for partition, offset in following.items():
