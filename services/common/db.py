@@ -126,8 +126,8 @@ async def savepoint(connection: Connection) -> AsyncIterator[None]:
     try:
         yield
     except Exception:
-        await connection.execute("ROLLBACK TO SAVEPOINT block")
+        await connection.execute("ROLLBACK TO SAVEPOINT block; RELEASE SAVEPOINT block")
         raise
-    finally:
-        if not connection.is_closed():
-            await connection.execute("RELEASE SAVEPOINT block")
+    # A task that is cancelled leaves the rest to the transaction, which it ends as well:
+    # a statement here would fail, and its error would take the cancellation's place.
+    await connection.execute("RELEASE SAVEPOINT block")

@@ -24,15 +24,16 @@ LAG = Gauge("outbox_lag_seconds", "Age of the oldest row read last", ["service",
 ROWS_MAX = 64
 EVENTS_MAX = 20_000
 
-# Below the oldest running transaction nothing can appear any more.
-_NEXT = """
+# Below the oldest running transaction nothing can appear any more. The order is by
+# the column: its name alone is the text of the list above, where 1000 is less than 999.
+NEXT = """
 SELECT tenant_id, id, transaction_id::text, topic, event_ids::text[], types, versions, keys,
        sequences, payloads, traceparent, reason,
        extract(epoch FROM clock_timestamp() - recorded_at)::float8 AS age
 FROM {service}.outbox
 WHERE shard = $1 AND (transaction_id, id) > ($2::text::xid8, $3)
   AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY transaction_id, id LIMIT $4
+ORDER BY outbox.transaction_id, outbox.id LIMIT $4
 """
 
 
@@ -101,7 +102,7 @@ class Relay:
         self, connection: "asyncpg.Connection[asyncpg.Record]", producer: Producer
     ) -> None:
         cursor = await self._load(connection)
-        query = await connection.prepare(_NEXT.format(service=self._service))
+        query = await connection.prepare(NEXT.format(service=self._service))
         pause_ms = self._settings.outbox_poll_min_ms
         while True:
             self._wake.clear()

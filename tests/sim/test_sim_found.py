@@ -1,17 +1,22 @@
 """What the simulation found, each in its smallest form."""
 
+import asyncio
 from collections.abc import Sequence
 
 import asyncpg
 import grpc
 import numpy as np
+import pytest
 from google.type.money_pb2 import Money
 
+from services.common.db import savepoint
 from services.common.errors import NotFound
 from services.common.handling import TRANSIENT
+from services.common.relay import NEXT
 from services.common.translation import translate
 from services.trade.commands import Booked
 from services.trade.domain import Instruments
+from tests.sim.house import House
 from tests.unit.trade_fakes import Desk, MemoryTrades, order
 
 
@@ -54,3 +59,45 @@ def test_connection_whose_server_died_is_no_fault_of_ours() -> None:
 
     assert isinstance(dead, TRANSIENT)
     assert translate(dead).status is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_events_leave_in_order_when_transaction_ids_grow_a_digit(house: House) -> None:
+    """Kafka was killed, and events of the time without it were never published.
+
+    The backlog began at transaction 959 and went beyond 999. Sorted as texts,
+    1000 comes before 959: the relay went on from there, and left out what was between.
+    """
+    await house.empty()
+    ids = [9, 10, 99, 100, 101]
+    for transaction_id in reversed(ids):
+        await house.owner.execute(
+            "INSERT INTO trade.outbox (tenant_id, transaction_id, shard, topic, event_ids, types, "
+            "versions, keys, sequences, payloads) VALUES ('sim', $1::text::xid8, 0, "
+            "'trade-events', '{}', '{}', '{}', '{}', '{}', '{}')",
+            str(transaction_id),
+        )
+
+    rows = await house.owner.fetch(NEXT.format(service="trade"), 0, "0", 0, 10)
+
+    assert [int(row["transaction_id"]) for row in rows] == ids
+
+
+async def test_cancelled_work_within_a_savepoint_ends_as_cancelled(house: House) -> None:
+    """A consumer that was stopped while it applied an event parked the event as poison.
+
+    The savepoint was released in a transaction that the cancellation had ended, and
+    that error took the place of the cancellation.
+    """
+
+    async def work() -> None:
+        async with house.databases["trade"].pipeline() as connection, savepoint(connection):
+            started.set()
+            await connection.execute("SELECT pg_sleep(60)")
+
+    started = asyncio.Event()
+    task = asyncio.create_task(work())
+    await started.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
