@@ -1,7 +1,8 @@
 """Coalesces concurrent calls into batches, without making a lone caller wait.
 
 While a batch of a tenant is being written, what arrives meanwhile gathers and
-becomes the next one: the load itself sets the size, no timer does.
+becomes the next one: the load itself sets the size. Only after a batch of many
+the next one waits a moment for the callers that were just answered.
 """
 
 import asyncio
@@ -27,6 +28,9 @@ Handle: TypeAlias = Callable[[str, Sequence[C]], Awaitable[list["R | Interchange
 """Writes the commands of one tenant in one transaction, each with its own outcome."""
 
 WAITING_MAX = 20_000
+CROWD = 8
+"""Commands in a batch from which on the next one gathers."""
+GATHER_S = 0.006
 
 
 async def isolated(
@@ -64,6 +68,8 @@ class _Queue(Generic[C, R]):
 
     waiting: "deque[_Waiting[C, R]]" = field(default_factory=deque)
     running: bool = False
+    written: int = 0
+    """Commands of the last batch."""
 
 
 class Batcher(Generic[C, R]):
@@ -101,9 +107,11 @@ class Batcher(Generic[C, R]):
             task.add_done_callback(self._tasks.discard)
 
     async def _run(self, tenant_id: str, queue: _Queue[C, R]) -> None:
-        # Let the callers that are ready now join.
-        await asyncio.sleep(0)
+        # Let the callers that are ready now join, and in a crowd those to come:
+        # a batch costs everybody downstream much that its commands share.
+        await asyncio.sleep(GATHER_S if queue.written >= CROWD else 0)
         batch = [queue.waiting.popleft() for _ in range(min(len(queue.waiting), self._size_max))]
+        queue.written = len(batch)
         # A caller that gave up is not written; its retry brings the same key.
         batch = [one for one in batch if not one.future.done()]
         try:
@@ -119,7 +127,7 @@ class Batcher(Generic[C, R]):
             queue.running = False
             if queue.waiting:
                 self._start(tenant_id, queue)
-            else:
+            elif queue.written < CROWD:
                 self._queues.pop(tenant_id, None)
 
 

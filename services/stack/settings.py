@@ -75,8 +75,9 @@ class StackSettings(BaseSettings):
     """Redis to use in place of a local one."""
     kafka_bootstrap: str = ""
     """Kafka brokers to use in place of a local one."""
-    kafka_partitions: int = Field(default=12, ge=1, le=1000)
-    """Partitions of a topic that is created."""
+    kafka_partitions: int = Field(default=4, ge=1, le=1000)
+    """Partitions of a topic that is created. Few on one machine: a broker pays for
+    each that a batch touches."""
     kafka_replication: int = Field(default=1, ge=1, le=5)
     """Replicas of a topic that is created."""
     kafka_topic_prefix: str = ""
