@@ -106,6 +106,9 @@ class Tender(Generic[R]):
         ready = contiguous(events, last)
         if state == "GAP" and events and not ready and fetched and fetched.missing[0] == last + 1:
             ready = await self._fill(connection, key, events, fetched)
+        # Together: one by one they would hold the transaction, and every relay, for long.
+        if ready and await self._handling.attempt(connection, ready) is None:
+            last, ready = ready[-1].sequence, []
         for event in ready:
             reason = await self._handling.attempt(connection, [event])
             if reason is not None:

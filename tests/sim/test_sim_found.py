@@ -2,20 +2,27 @@
 
 import asyncio
 from collections.abc import Sequence
+from uuid import uuid4
 
 import asyncpg
 import grpc
 import numpy as np
 import pytest
 from google.type.money_pb2 import Money
+from interchange.account.v1.account_events_pb2 import TransferRecorded
 
+from services.common.applier import Applier
 from services.common.db import savepoint
 from services.common.errors import NotFound
+from services.common.event_store import EventStore
+from services.common.events import Event, EventTypes
 from services.common.handling import TRANSIENT
 from services.common.relay import NEXT
 from services.common.translation import translate
+from services.common.work import UnitOfWork, Work
 from services.trade.commands import Booked
 from services.trade.domain import Instruments
+from tests.integration.echo import nothing
 from tests.sim.house import House
 from tests.unit.trade_fakes import Desk, MemoryTrades, order
 
@@ -101,3 +108,32 @@ async def test_cancelled_work_within_a_savepoint_ends_as_cancelled(house: House)
 
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_what_waited_together_is_applied_together(house: House) -> None:
+    """After an hour without Kafka parked events were applied one by one.
+
+    Thousands of them in one transaction, half a minute long: the relays of all
+    services stood still behind it.
+    """
+    await house.empty()
+    calls: list[list[int]] = []
+
+    async def handler(events: Sequence[Event], *, work: Work[None]) -> None:
+        calls.append([event.sequence for event in events])
+
+    database, settings = house.databases["position"], house.settings
+    units = UnitOfWork(database, settings, lambda _: None, [])
+    types = EventTypes([TransferRecorded], {}, {})
+    applier = Applier(database, units, types, handler, EventStore(settings), 0)
+    kind = TransferRecorded.DESCRIPTOR.full_name
+    events = [
+        Event("sim", "account-events", "ACC", number, str(uuid4()), kind, 1, b"")
+        for number in range(1, 50)
+    ]
+
+    await applier.apply(events[1:], [], nothing)
+    await applier.apply(events[:1], [], nothing)
+    await applier.tend()
+
+    assert calls == [[1], list(range(2, 50))]
