@@ -73,7 +73,22 @@ class Inbox:
             raise LostPartition(f"{status} of {len(partitions)} offsets")
 
     async def sequences(self, connection: Connection, keys: Iterable[KeyId]) -> dict[KeyId, int]:
-        """Return and lock the last applied number of each key that has one."""
+        """Return and lock the last applied number of each key."""
+        wanted = sorted(set(keys))
+        found = await self._locked(connection, wanted)
+        if missing := [key for key in wanted if key not in found]:
+            # What is not there can't be locked, and two instances would apply a key's
+            # first events both: one from Kafka, one from the event store.
+            await connection.execute(
+                f"INSERT INTO {self.service}.inbox_sequences "
+                "SELECT *, 0 FROM unnest($1::text[], $2::text[], $3::text[]) "
+                "ON CONFLICT DO NOTHING",
+                *_columns(missing, 3),
+            )
+            found |= await self._locked(connection, missing)
+        return found
+
+    async def _locked(self, connection: Connection, keys: Sequence[KeyId]) -> dict[KeyId, int]:
         rows = await connection.fetch(
             f"SELECT tenant_id, topic, key, sequence FROM {self.service}.inbox_sequences "
             "WHERE (tenant_id, topic, key) IN "

@@ -17,7 +17,7 @@ from tests.sim.desk import TENANT, Desk, SeededIds
 from tests.sim.follower import Follower
 from tests.sim.house import HEARD, LOST, UNHEARD, House
 from tests.sim.laws import breaches
-from tests.sim.operator import Operator
+from tests.sim.operations import Operator
 from tests.sim.seen import see
 from tests.sim.weather import CALM, Weather
 from tests.sim.wire import Relay

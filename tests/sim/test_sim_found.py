@@ -15,8 +15,8 @@ from services.common.applier import Applier
 from services.common.db import savepoint
 from services.common.errors import NotFound
 from services.common.event_store import EventStore
-from services.common.events import Event, EventTypes
-from services.common.handling import TRANSIENT
+from services.common.events import Event, EventColumns, EventTypes
+from services.common.handling import TRANSIENT, Handler
 from services.common.relay import NEXT
 from services.common.translation import translate
 from services.common.work import UnitOfWork, Work
@@ -25,6 +25,9 @@ from services.trade.domain import Instruments
 from tests.integration.echo import nothing
 from tests.sim.house import House
 from tests.unit.trade_fakes import Desk, MemoryTrades, order
+
+RECORDED = TransferRecorded.DESCRIPTOR.full_name
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 class YenTrades(MemoryTrades):
@@ -110,6 +113,22 @@ async def test_cancelled_work_within_a_savepoint_ends_as_cancelled(house: House)
         await task
 
 
+def recorded(*numbers: int) -> list[Event]:
+    """Return events of one account."""
+    return [
+        Event("sim", "account-events", "ACC", number, str(uuid4()), RECORDED, 1, b"")
+        for number in numbers
+    ]
+
+
+def applier(house: House, handler: Handler[None]) -> Applier[None]:
+    """Return an instance of a service that asks the event store at once."""
+    database, settings = house.databases["position"], house.settings
+    units: UnitOfWork[None] = UnitOfWork(database, settings, lambda _: None, [])
+    types = EventTypes([TransferRecorded], {}, {})
+    return Applier(database, units, types, handler, EventStore(settings), 0)
+
+
 async def test_what_waited_together_is_applied_together(house: House) -> None:
     """After an hour without Kafka parked events were applied one by one.
 
@@ -122,18 +141,65 @@ async def test_what_waited_together_is_applied_together(house: House) -> None:
     async def handler(events: Sequence[Event], *, work: Work[None]) -> None:
         calls.append([event.sequence for event in events])
 
-    database, settings = house.databases["position"], house.settings
-    units = UnitOfWork(database, settings, lambda _: None, [])
-    types = EventTypes([TransferRecorded], {}, {})
-    applier = Applier(database, units, types, handler, EventStore(settings), 0)
-    kind = TransferRecorded.DESCRIPTOR.full_name
-    events = [
-        Event("sim", "account-events", "ACC", number, str(uuid4()), kind, 1, b"")
-        for number in range(1, 50)
-    ]
+    service = applier(house, handler)
+    first, *others = recorded(*range(1, 50))
 
-    await applier.apply(events[1:], [], nothing)
-    await applier.apply(events[:1], [], nothing)
-    await applier.tend()
+    await service.apply(others, [], nothing)
+    await service.apply([first], [], nothing)
+    await service.tend()
 
     assert calls == [[1], list(range(2, 50))]
+
+
+async def test_first_event_of_a_key_is_applied_by_one_of_two_instances(house: House) -> None:
+    """One took it from Kafka, late; the other one had missed it, and fetched it.
+
+    A key without events had no row to lock: both applied the event, and the key's
+    number went back.
+    """
+    await house.empty()
+    applied: list[int] = []
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(events: Sequence[Event], *, work: Work[None]) -> None:
+        inside.set()
+        await go_on.wait()
+        applied.extend(event.sequence for event in events)
+
+    async def quick(events: Sequence[Event], *, work: Work[None]) -> None:
+        applied.extend(event.sequence for event in events)
+
+    first, second = recorded(1, 2)
+    await store(house, [first, second])
+    one, other = applier(house, slow), applier(house, quick)
+    await other.apply([second], [], nothing)
+
+    late = asyncio.create_task(one.apply([first], [], nothing))
+    await inside.wait()
+    fetching = asyncio.create_task(other.tend())
+    while not fetching.done() and not await house.owner.fetchval(WAITING):
+        await asyncio.sleep(0.01)
+    go_on.set()
+    await asyncio.gather(late, fetching)
+    await other.tend()
+
+    assert applied == [1, 2]
+
+
+async def store(house: House, events: Sequence[Event]) -> None:
+    """Put events into the event store."""
+    units: UnitOfWork[None] = UnitOfWork(
+        house.databases["account"], house.settings, lambda _: None, []
+    )
+    async with units.tenant("sim") as work:
+        columns = EventColumns("sim", "account-events")
+        for event in events:
+            columns.extend(
+                event.type,
+                event.version,
+                [event.event_id],
+                [event.key],
+                [event.sequence],
+                [event.payload],
+            )
+        work.outbox.add(columns)
