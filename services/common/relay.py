@@ -84,6 +84,7 @@ class Relay:
             finally:
                 # Else it goes on trying in the background: the cursor knows better.
                 producer.purge()
+                producer.close()
         finally:
             # Ends the ownership too; nothing else may hold the connection back.
             connection.terminate()

@@ -25,10 +25,8 @@ from services.common import kafka
 from services.common.config import Settings
 from services.common.events import Event
 from services.common.host import Host
-from services.stack import topics
 from services.stack.stack import Stack
 
-PARTITIONS = 12
 DEPOSIT = account_pb2.TRANSFER_DIRECTION_DEPOSIT
 WITHDRAWAL = account_pb2.TRANSFER_DIRECTION_WITHDRAWAL
 
@@ -52,7 +50,7 @@ class Caller:
 @pytest.fixture(scope="module")
 def settings(servers: Stack) -> Settings:
     servers.migrate(["account"])
-    topics.create(servers.kafka_bootstrap, topics.names(["account"]), PARTITIONS, 1)
+    servers.create_topics()
     return Settings(
         listen="127.0.0.1:0",
         database_url=f"postgresql://{servers.postgres.address}/interchange",

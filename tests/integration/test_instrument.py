@@ -30,10 +30,7 @@ from services.common.db import Database
 from services.common.host import Host
 from services.instrument import seed
 from services.instrument.__main__ import wire
-from services.stack import topics
 from services.stack.stack import Stack
-
-PARTITIONS = 12
 
 
 @dataclass
@@ -55,7 +52,7 @@ class Caller:
 @pytest.fixture(scope="module")
 def settings(servers: Stack) -> Settings:
     servers.migrate(["instrument"])
-    topics.create(servers.kafka_bootstrap, topics.names(["instrument"]), PARTITIONS, 1)
+    servers.create_topics()
     return Settings(
         listen="127.0.0.1:0",
         database_url=f"postgresql://{servers.postgres.address}/interchange",
