@@ -16,9 +16,12 @@ async def door(stack: Stack) -> AsyncIterator[Door]:
         yield door
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def database(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
-    """Everything that is stored, seen by who may see all."""
+    """Everything that is stored, seen by who may see all.
+
+    For one module: other modules kill Postgres.
+    """
     connection = await asyncpg.connect(stack.database_url())
     yield connection
     await connection.close()
