@@ -54,6 +54,9 @@ def _provider(jwks: str, issuer: str, audience: str) -> Config:
         "local_jwks": {"inline_string": jwks},
         "require_expiration": True,
         "clock_skew_seconds": 5,
+        # A token is verified once, not at each call: a signature takes longer than
+        # everything else here. Expiry is checked all the same.
+        "jwt_cache_config": {"jwt_cache_size": 1000},
         "forward": False,
         "claim_to_headers": [
             {"header_name": header, "claim_name": claim} for header, claim in IDENTITY.items()

@@ -1,7 +1,7 @@
 """Postgres: two pools a service, and transactions that know their tenant."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -90,13 +90,21 @@ class Database:
         await self._api.fetchval("SELECT 1", timeout=3)
 
     @asynccontextmanager
-    async def tenant(self, tenant_id: str, *, read_only: bool = False) -> AsyncIterator[Connection]:
-        """Open a transaction that sees the rows of one tenant, and commit it."""
+    async def tenant(
+        self, tenant_id: str, *, read_only: bool = False, locks: Sequence[int] = ()
+    ) -> AsyncIterator[Connection]:
+        """Open a transaction that sees the rows of one tenant, and commit it.
+
+        It holds the advisory `locks`, taken in the given order.
+        """
         if TENANT_ID.fullmatch(tenant_id) is None:
             raise ValueError(f"tenant_id was {tenant_id!r}, expected {TENANT_ID.pattern}")
-        # One round trip instead of two; the pattern above makes the literal safe.
+        # One round trip instead of three; the pattern above makes the literal safe.
         mode = "READ ONLY" if read_only else "READ WRITE"
         begin = f"BEGIN {mode}; SET LOCAL app.tenant_id = '{tenant_id}'"
+        if locks:
+            numbers = ",".join(map(str, locks))
+            begin += f"; SELECT pg_advisory_xact_lock(n) FROM unnest('{{{numbers}}}'::bigint[]) n"
         async with self._api.acquire() as connection, _transaction(connection, begin):
             yield connection
 

@@ -11,6 +11,7 @@ key get their ids in the order of their sequences, and a relay that publishes by
 
 import zlib
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 
 from services.common.db import Connection
 from services.common.events import EventColumns
@@ -23,25 +24,30 @@ VALUES ($1, $2, $3, $4::uuid[], $5, $6, $7, $8, $9, $10, $11)
 """
 
 
+def lock_numbers(service: str, tenant_id: str, keys: Iterable[str]) -> list[int]:
+    """Return the advisory locks of a service's writers of `keys`, sorted.
+
+    Sorted, so that two transactions can't wait for each other. Advisory locks
+    are the whole database's: the name of the service keeps those of two apart.
+    """
+    prefix = f"{service}:{tenant_id}:"
+    return sorted(
+        {
+            int.from_bytes(
+                blake2b((prefix + key).encode(), digest_size=8).digest(), "big", signed=True
+            )
+            for key in keys
+        }
+    )
+
+
 async def lock_keys(
     connection: Connection, service: str, tenant_id: str, keys: Iterable[str]
 ) -> None:
-    """Serialise a service's writers of `keys`; call before the first write.
-
-    Advisory locks are the whole database's: the name of the service keeps those
-    of two services apart. Locks are taken in sorted order of their hashes, so that two transactions
-    can't wait for each other.
-    """
+    """Serialise a service's writers of `keys`; call before the first write."""
     await connection.execute(
-        """
-        SELECT pg_advisory_xact_lock(lock) FROM (
-            SELECT DISTINCT hashtextextended($1 || ':' || $2 || ':' || key, 0) AS lock
-            FROM unnest($3::text[]) AS key ORDER BY lock
-        ) AS locks
-        """,
-        service,
-        tenant_id,
-        list(keys),
+        "SELECT pg_advisory_xact_lock(lock) FROM unnest($1::bigint[]) AS lock",
+        lock_numbers(service, tenant_id, keys),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 from services.common import telemetry
 from services.common.config import Settings
 from services.common.db import Connection, Database
-from services.common.outbox import Outbox
+from services.common.outbox import Outbox, lock_numbers
 from services.common.relay import Relay
 
 R_co = TypeVar("R_co", covariant=True)
@@ -25,8 +25,13 @@ class Work(Generic[R_co]):
 class WorkUnits(Protocol[R_co]):
     """Opens units of work; the fake of the unit tests subclasses it."""
 
-    def tenant(self, tenant_id: str) -> AbstractAsyncContextManager[Work[R_co]]:
-        """Open a transaction of one tenant, committed with its events."""
+    def tenant(
+        self, tenant_id: str, lock: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[Work[R_co]]:
+        """Open a transaction of one tenant, committed with its events.
+
+        Other writers of the keys `lock` wait until it ends.
+        """
         ...
 
     def reading(self, tenant_id: str) -> AbstractAsyncContextManager[R_co]:
@@ -53,9 +58,10 @@ class UnitOfWork(WorkUnits[R_co], Generic[R_co]):
         self._relays = relays
 
     @asynccontextmanager
-    async def tenant(self, tenant_id: str) -> AsyncIterator[Work[R_co]]:
+    async def tenant(self, tenant_id: str, lock: Sequence[str] = ()) -> AsyncIterator[Work[R_co]]:
         """Open a transaction of one tenant, committed with its events."""
-        async with self._database.tenant(tenant_id) as connection:
+        locks = lock_numbers(self._database.service, tenant_id, lock)
+        async with self._database.tenant(tenant_id, locks=locks) as connection:
             work = Work(self._repository(connection), self._outbox())
             yield work
             added = await work.outbox.flush(connection, telemetry.inject())

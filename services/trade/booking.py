@@ -30,6 +30,14 @@ class Prepared:
     now_us: int
     booked_by: list[str]
 
+    @property
+    def accounts(self) -> list[str]:
+        """Accounts of the commands that may be booked, each once."""
+        bad = self.faults.bad.tolist()
+        return sorted(
+            {name for name, wrong in zip(self.commands.account_ids, bad, strict=True) if not wrong}
+        )
+
     def chosen(self, rows: Sequence[int]) -> "Prepared":
         """Return some of the commands, checked again: only the rare path asks."""
         faults = Faults(len(rows))
@@ -65,7 +73,6 @@ class Booking:
     async def _book(self) -> None:
         open_rows = [row for row, outcome in enumerate(self._outcomes) if outcome is None]
         names = sorted({self._commands.account_ids[row] for row in open_rows})
-        await self._repository.lock_accounts(self._tenant_id, names)
         accounts = await self._repository.accounts(self._tenant_id, names)
         instruments = await self._repository.instruments(
             self._tenant_id, sorted({self._commands.instrument_ids[row] for row in open_rows})

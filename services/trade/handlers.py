@@ -74,7 +74,7 @@ async def _book(tenant_id: str, prepared: Prepared, uow: Units, ids: Uuid7) -> l
     """
     for _ in range(ATTEMPTS_MAX):
         try:
-            async with uow.tenant(tenant_id) as work:
+            async with uow.tenant(tenant_id, prepared.accounts) as work:
                 return await Booking(tenant_id, prepared, work, ids).run()
         except KeyRaced:
             continue

@@ -14,7 +14,6 @@ from interchange.instrument.v1.instrument_pb2 import Instrument
 from native import money
 from services.common import currencies, markets
 from services.common.db import Connection
-from services.common.outbox import lock_keys
 from services.trade import domain
 from services.trade.commands import TradeRow
 
@@ -54,9 +53,6 @@ class TradeFilter:
 
 class TradeRepository(Protocol):
     """What the handlers need of the database."""
-
-    async def lock_accounts(self, tenant_id: str, account_ids: Sequence[str]) -> None:
-        """Serialise the writers of these accounts until the end of the transaction."""
 
     async def accounts(
         self, tenant_id: str, account_ids: Sequence[str]
@@ -131,10 +127,6 @@ class PostgresTrades(TradeRepository):
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-
-    async def lock_accounts(self, tenant_id: str, account_ids: Sequence[str]) -> None:
-        """Serialise the writers of these accounts until the end of the transaction."""
-        await lock_keys(self._connection, "trade", tenant_id, account_ids)
 
     async def accounts(
         self, tenant_id: str, account_ids: Sequence[str]

@@ -38,9 +38,6 @@ class MemoryTrades(TradeRepository):
         self.listed = {"AIG": 1, "HALT": 2, "DEAD": 3}
         self.races = 0
 
-    async def lock_accounts(self, tenant_id: str, account_ids: Sequence[str]) -> None:
-        assert list(account_ids) == sorted(account_ids)
-
     async def accounts(self, tenant_id: str, account_ids: Sequence[str]) -> Mapping[str, Account]:
         return {name: self.known[name] for name in account_ids if name in self.known}
 
@@ -105,7 +102,9 @@ class MemoryUnits(WorkUnits[TradeRepository]):
         self.outboxes: list[Outbox] = []
 
     @asynccontextmanager
-    async def tenant(self, tenant_id: str) -> AsyncIterator[Work[TradeRepository]]:
+    async def tenant(
+        self, tenant_id: str, lock: Sequence[str] = ()
+    ) -> AsyncIterator[Work[TradeRepository]]:
         work: Work[TradeRepository] = Work(self.repository, Outbox("trade", 1))
         yield work
         self.outboxes.append(work.outbox)
