@@ -67,7 +67,7 @@ def consumer(settings: Settings, group: str) -> Consumer:
             "heartbeat.interval.ms": 1_500,
             "fetch.wait.max.ms": 500,
             "fetch.min.bytes": 1,
-            "queued.max.messages.kbytes": 65_536,
+            "queued.max.messages.kbytes": 16_384,  # a consumer that lags must not grow
             "max.poll.interval.ms": 120_000,
             "isolation.level": "read_committed",
             "allow.auto.create.topics": True,

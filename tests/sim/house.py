@@ -1,7 +1,7 @@
 """The databases of a simulation: real, opened once, empty at the start of each run."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,9 +36,11 @@ class MortalDatabase(Database):
     fate: Callable[[str], str] = staticmethod(hear)
 
     @asynccontextmanager
-    async def tenant(self, tenant_id: str, *, read_only: bool = False) -> AsyncIterator[Connection]:
+    async def tenant(
+        self, tenant_id: str, *, read_only: bool = False, locks: Sequence[int] = ()
+    ) -> AsyncIterator[Connection]:
         fate = HEARD if read_only else self.fate(self.service)
-        async with super().tenant(tenant_id, read_only=read_only) as connection:
+        async with super().tenant(tenant_id, read_only=read_only, locks=locks) as connection:
             yield connection
             if fate == LOST:
                 raise Crash
