@@ -67,7 +67,10 @@ def consumer(settings: Settings, group: str) -> Consumer:
             "heartbeat.interval.ms": 1_500,
             "fetch.wait.max.ms": 500,
             "fetch.min.bytes": 1,
-            "queued.max.messages.kbytes": 16_384,  # a consumer that lags must not grow
+            # What a lagging consumer fetches ahead: each message takes several times
+            # its size there, and by default a hundred thousand are kept.
+            "queued.min.messages": 8_000,
+            "queued.max.messages.kbytes": 4_096,
             "max.poll.interval.ms": 120_000,
             "isolation.level": "read_committed",
             "allow.auto.create.topics": True,
