@@ -3,6 +3,9 @@
 import time
 from contextvars import ContextVar
 
+MARGIN_S = 0.05
+"""Left of a deadline for what follows a wait: the read itself and its answer."""
+
 _expiry: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
@@ -18,3 +21,9 @@ def remaining() -> float | None:
     """
     expiry = _expiry.get()
     return None if expiry is None else max(0.0, expiry - time.monotonic())
+
+
+def patience(default_s: float) -> float:
+    """Return how long a read may wait and still answer; `default_s` without a deadline."""
+    left = remaining()
+    return default_s if left is None else max(0.0, left - MARGIN_S)

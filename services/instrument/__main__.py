@@ -7,10 +7,8 @@ from interchange.instrument.v1.instrument_service_pb2_grpc import (
 
 from services.common import requests
 from services.common.clock import SystemClock
-from services.common.db import Database
 from services.common.host import Host, main
-from services.common.relay import Relay
-from services.common.upkeep import add_upkeep
+from services.common.wiring import add_relays, open_database
 from services.common.work import UnitOfWork
 from services.instrument.repository import Instruments, PostgresInstruments
 from services.instrument.servicer import InstrumentServicer
@@ -18,15 +16,8 @@ from services.instrument.servicer import InstrumentServicer
 
 async def wire(host: Host) -> None:
     """Add the instrument service to a host."""
-    database = await Database.open(host.settings, "instrument")
-    host.on_close(database.close)
-    add_upkeep(host, database)
-    host.add_check("instrument database", database.check)
-    relays = [
-        Relay(host.settings, "instrument", shard) for shard in range(host.settings.outbox_shards)
-    ]
-    for shard, relay in enumerate(relays):
-        host.add_task(f"instrument relay {shard}", relay.run)
+    database = await open_database(host, "instrument")
+    relays = add_relays(host, "instrument")
     host.add_task("instrument request keys", lambda: requests.keep_purged(database))
     unit: UnitOfWork[Instruments] = UnitOfWork(database, host.settings, PostgresInstruments, relays)
     host.add_service(

@@ -7,14 +7,12 @@ from services.common import upcasters
 from services.common.applier import Applier
 from services.common.clock import SystemClock
 from services.common.consumer import EventConsumer
-from services.common.db import Database
 from services.common.event_store import EventStore
 from services.common.events import EventTypes
 from services.common.host import Host, main
 from services.common.ids import Uuid7
-from services.common.relay import Relay
-from services.common.upkeep import add_upkeep
 from services.common.watermarks import Watermarks
+from services.common.wiring import add_relays, open_database
 from services.common.work import UnitOfWork
 from services.ledger import consumer
 from services.ledger.repository import PostgresBooks
@@ -24,11 +22,8 @@ from services.ledger.servicer import LedgerServicer
 async def wire(host: Host) -> None:
     """Put the ledger service together."""
     settings = host.settings
-    database = await Database.open(settings, "ledger")
-    host.on_close(database.close)
-    add_upkeep(host, database)
-    host.add_check("database", database.check)
-    relays = [Relay(settings, "ledger", shard) for shard in range(settings.outbox_shards)]
+    database = await open_database(host, "ledger")
+    relays = add_relays(host, "ledger")
     units = UnitOfWork(database, settings, PostgresBooks, relays)
     watermarks = Watermarks(database)
     applier = Applier(
@@ -41,8 +36,6 @@ async def wire(host: Host) -> None:
         watermarks.wake,
     )
     events = EventConsumer(settings, database, consumer.TOPICS, applier)
-    for shard, relay in enumerate(relays):
-        host.add_task(f"ledger relay {shard}", relay.run)
     host.add_task("ledger consumer", events.run)
     host.add_service(
         add_LedgerServiceServicer_to_server,

@@ -22,8 +22,6 @@ Context: TypeAlias = ServicerContext[Any, Any]
 
 ALL = "-"
 WAIT_MAX_S = 30.0
-MARGIN_S = 0.05
-"""Left of the deadline to say that the wait was in vain."""
 
 
 class LedgerServicer(LedgerServiceServicer):
@@ -111,7 +109,7 @@ class LedgerServicer(LedgerServiceServicer):
         """Return how far the account's events have been posted."""
         wanted = {TRADES: request.min_sequence, TRANSFERS: request.min_transfer_sequence}
         reached = await self._watermarks.wait(
-            identity.current().tenant_id, request.account_id, wanted, _wait_s()
+            identity.current().tenant_id, request.account_id, wanted, deadline.patience(WAIT_MAX_S)
         )
         return responses.watermark(request.account_id, reached)
 
@@ -129,9 +127,6 @@ class LedgerServicer(LedgerServiceServicer):
 
     async def _reach(self, tenant_id: str, account_id: str, sequence: int) -> None:
         if sequence:
-            await self._watermarks.wait(tenant_id, account_id, {TRADES: sequence}, _wait_s())
-
-
-def _wait_s() -> float:
-    remaining = deadline.remaining()
-    return WAIT_MAX_S if remaining is None else max(0.0, remaining - MARGIN_S)
+            await self._watermarks.wait(
+                tenant_id, account_id, {TRADES: sequence}, deadline.patience(WAIT_MAX_S)
+            )

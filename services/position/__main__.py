@@ -7,13 +7,11 @@ from services.common import upcasters
 from services.common.applier import Applier
 from services.common.clock import SystemClock
 from services.common.consumer import EventConsumer
-from services.common.db import Database
 from services.common.event_store import EventStore
 from services.common.events import EventTypes
 from services.common.host import Host, main
-from services.common.relay import Relay
-from services.common.upkeep import add_upkeep
 from services.common.watermarks import Watermarks
+from services.common.wiring import add_relays, open_database
 from services.common.work import UnitOfWork
 from services.position import consumer
 from services.position.fills import TOPICS
@@ -27,11 +25,8 @@ from services.position.watch import Watches
 async def wire(host: Host) -> None:
     """Put the position service together."""
     settings = host.settings
-    database = await Database.open(settings, "position")
-    host.on_close(database.close)
-    add_upkeep(host, database)
-    host.add_check("database", database.check)
-    relays = [Relay(settings, "position", shard) for shard in range(settings.outbox_shards)]
+    database = await open_database(host, "position")
+    relays = add_relays(host, "position")
     watermarks = Watermarks(database)
     applier = Applier(
         database,
@@ -43,8 +38,6 @@ async def wire(host: Host) -> None:
         watermarks.wake,
     )
     events = EventConsumer(settings, database, TOPICS, applier)
-    for shard, relay in enumerate(relays):
-        host.add_task(f"position relay {shard}", relay.run)
     host.add_task("position consumer", events.run)
     reading = UnitOfWork(database, settings, PostgresReads, [])
     host.add_service(

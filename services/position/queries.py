@@ -10,8 +10,6 @@ from services.position.fills import TRADES
 from services.position.reads import ALL_ACCOUNTS, ChangeRow, PositionReads, PositionRow
 
 WAIT_DEFAULT_S = 10.0
-MARGIN_S = 0.05
-"""Of the caller's deadline: what is left for the read itself and its answer."""
 NEWEST = (1 << 63) - 1
 
 
@@ -67,14 +65,11 @@ class Queries:
         self, tenant_id: str, account_id: str, wanted: Mapping[str, int]
     ) -> dict[str, int]:
         """Return the last applied number by topic, once each is at least as wanted."""
-        return await self._watermarks.wait(tenant_id, account_id, wanted, _patience_s())
+        return await self._watermarks.wait(
+            tenant_id, account_id, wanted, deadline.patience(WAIT_DEFAULT_S)
+        )
 
     async def _reach(self, tenant_id: str, account_id: str, sequence: int) -> None:
         """Wait until a trade is applied; raises FailedPrecondition when that takes too long."""
         if sequence:
             await self.watermark(tenant_id, account_id, {TRADES: sequence})
-
-
-def _patience_s() -> float:
-    remaining = deadline.remaining()
-    return WAIT_DEFAULT_S if remaining is None else max(0.0, remaining - MARGIN_S)

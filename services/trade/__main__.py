@@ -7,13 +7,11 @@ from services.common import clients, upcasters
 from services.common.applier import Applier
 from services.common.clock import SystemClock
 from services.common.consumer import EventConsumer
-from services.common.db import Database
 from services.common.event_store import EventStore
 from services.common.events import EventTypes
 from services.common.host import Host, main
 from services.common.ids import Uuid7
-from services.common.relay import Relay
-from services.common.upkeep import add_upkeep
+from services.common.wiring import add_relays, open_database
 from services.common.work import UnitOfWork
 from services.trade import consumer
 from services.trade.posting import Posting
@@ -25,13 +23,10 @@ from services.trade.servicer import TradeServicer
 async def wire(host: Host) -> None:
     """Put the trade service together."""
     settings = host.settings
-    database = await Database.open(settings, "trade")
-    host.on_close(database.close)
-    add_upkeep(host, database)
-    host.add_check("database", database.check)
+    database = await open_database(host, "trade")
     channel = clients.channel(settings)
     host.on_close(channel.close)
-    relays = [Relay(settings, "trade", shard) for shard in range(settings.outbox_shards)]
+    relays = add_relays(host, "trade")
     units = UnitOfWork(database, settings, PostgresTrades, relays)
     applier = Applier(
         database,
@@ -42,8 +37,6 @@ async def wire(host: Host) -> None:
         settings.consumer_gap_wait_ms,
     )
     events = EventConsumer(settings, database, consumer.TOPICS, applier)
-    for shard, relay in enumerate(relays):
-        host.add_task(f"trade relay {shard}", relay.run)
     host.add_task("trade consumer", events.run)
     servicer = TradeServicer(
         units,

@@ -52,10 +52,16 @@ class Booking:
     """One attempt to book a batch."""
 
     def __init__(
-        self, tenant_id: str, prepared: Prepared, work: Work[TradeRepository], ids: Uuid7
+        self,
+        tenant_id: str,
+        prepared: Prepared,
+        locked: Sequence[str],
+        work: Work[TradeRepository],
+        ids: Uuid7,
     ) -> None:
         self._tenant_id = tenant_id
         self._prepared = prepared
+        self._names = locked
         self._commands = prepared.commands
         self._work = work
         self._repository = work.repository
@@ -72,8 +78,7 @@ class Booking:
 
     async def _book(self) -> None:
         open_rows = [row for row, outcome in enumerate(self._outcomes) if outcome is None]
-        names = sorted({self._commands.account_ids[row] for row in open_rows})
-        accounts = await self._repository.accounts(self._tenant_id, names)
+        accounts = await self._repository.accounts(self._tenant_id, self._names)
         instruments = await self._repository.instruments(
             self._tenant_id, sorted({self._commands.instrument_ids[row] for row in open_rows})
         )

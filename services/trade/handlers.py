@@ -72,10 +72,11 @@ async def _book(tenant_id: str, prepared: Prepared, uow: Units, ids: Uuid7) -> l
     When another transaction takes one of the keys meanwhile, all is undone and
     done again: the second look finds what it booked.
     """
+    names = prepared.accounts
     for _ in range(ATTEMPTS_MAX):
         try:
-            async with uow.tenant(tenant_id, prepared.accounts) as work:
-                return await Booking(tenant_id, prepared, work, ids).run()
+            async with uow.tenant(tenant_id, names) as work:
+                return await Booking(tenant_id, prepared, names, work, ids).run()
         except KeyRaced:
             continue
     raise Unavailable("KEYS_CONTENDED", "the idempotency keys are contended; try again")
