@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 ASKED_MAX = 32
 """Names that are looked up for one batch: a blotter of garbage must not flood others."""
 LOOK_S = 1.0
-ARRIVAL_S = 2.0
-"""How long a copy that must come is awaited."""
+ARRIVAL_S = 5.0
+"""How long a copy that must come is awaited: a consumer that has just started joins
+its group first, which takes seconds."""
 POLL_S = 0.01
 
 
