@@ -10,35 +10,49 @@ TENANT_HEADER = "x-interchange-tenant"
 SUBJECT_HEADER = "x-interchange-subject"
 ROLES_HEADER = "x-interchange-roles"
 
+_READS_BOOKS = frozenset(
+    {"instrument.read", "account.read", "trade.read", "position.read", "ledger.read"}
+)
+_READS_TALK = frozenset(
+    {"conversation.read", "message.read", "agent.read", "bot.read", "nlu.read", "session.use"}
+)
+_TALKS = frozenset({"conversation.read", "message.read", "message.send", "session.use"})
+
+CUSTOMER = "customer"
+AGENT = "agent"
+MESH = "mesh"
+
 ROLES: Mapping[str, frozenset[str]] = {
-    "trader": frozenset(
-        {
-            "instrument.read",
-            "account.read",
-            "trade.create",
-            "trade.read",
-            "position.read",
-            "ledger.read",
-        }
-    ),
-    "operations": frozenset(
-        {
-            "instrument.read",
-            "instrument.write",
-            "account.read",
-            "account.write",
-            "account.transfer",
-            "trade.create",
-            "trade.read",
-            "position.read",
-            "ledger.read",
-        }
-    ),
-    "auditor": frozenset(
-        {"instrument.read", "account.read", "trade.read", "position.read", "ledger.read"}
-    ),
+    "trader": _READS_BOOKS | {"trade.create"},
+    "operations": _READS_BOOKS
+    | {"instrument.write", "account.write", "account.transfer", "trade.create"},
+    "auditor": _READS_BOOKS | _READS_TALK,
+    CUSTOMER: _TALKS | {"conversation.start", "conversation.handoff", "conversation.end"},
+    AGENT: _TALKS | {"conversation.transfer", "conversation.end", "agent.work"},
+    "supervisor": _READS_TALK
+    | {
+        "conversation.start",
+        "conversation.handoff",
+        "conversation.transfer",
+        "conversation.end",
+        "agent.work",
+        "agent.write",
+        "bot.write",
+        "nlu.detect",
+        "nlu.train",
+    },
+    "widget": frozenset({"identity.visit"}),
+    MESH: frozenset({"mesh.call", "nlu.detect"}),
 }
-"""Permissions of each role; `admin` is not among them: nobody does everything."""
+"""Permissions of each role; `admin` is not among them: nobody does everything.
+
+A `customer` has his own conversations, an `agent` those that he answers, all others
+those of the tenant. `widget` is what a web page holds. `mesh` is a service by itself,
+between two calls of anybody; no token has it.
+"""
+
+NARROW = frozenset({CUSTOMER, AGENT})
+"""Roles that see their own only; any other role of a caller widens his view."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,16 @@ class Caller:
     def may(self, permission: str) -> bool:
         """Tell whether one of the caller's roles holds the permission."""
         return any(permission in ROLES.get(role, frozenset()) for role in self.roles)
+
+    @property
+    def narrow(self) -> bool:
+        """True for one who sees his own conversations only."""
+        return NARROW.issuperset(self.roles)
+
+
+def service(tenant_id: str, name: str) -> Caller:
+    """Return the caller that a service is when it calls by itself."""
+    return Caller(tenant_id, name, (MESH,))
 
 
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)

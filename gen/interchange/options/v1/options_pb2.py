@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$interchange/options/v1/options.proto\x12\x16interchange.options.v1\x1a google/protobuf/descriptor.proto:4\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\t:.\n\x04safe\x12\x1e.google.protobuf.MethodOptions\x18\xb6\x87\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$interchange/options/v1/options.proto\x12\x16interchange.options.v1\x1a google/protobuf/descriptor.proto:4\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\t:.\n\x04safe\x12\x1e.google.protobuf.MethodOptions\x18\xb6\x87\x03 \x01(\x08:2\n\x08internal\x12\x1e.google.protobuf.MethodOptions\x18\xb7\x87\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

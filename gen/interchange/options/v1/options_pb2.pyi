@@ -12,6 +12,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 PERMISSION_FIELD_NUMBER: _builtins.int
 SAFE_FIELD_NUMBER: _builtins.int
+INTERNAL_FIELD_NUMBER: _builtins.int
 permission: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
 """Permission a caller must hold, as `<service>.<verb>`. Every rpc declares
 one; the lint refuses an rpc without it and an interceptor enforces it.
@@ -21,3 +22,5 @@ safe: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _
 these. Writes are made safe by their idempotency keys instead, and only
 the caller repeats them.
 """
+internal: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
+"""True when only other services call it: the edge has no route to it."""
