@@ -12,7 +12,7 @@ from services.common.admission import Admission, KeyId, admit, key_id
 from services.common.db import Connection, Database
 from services.common.event_store import EventSource
 from services.common.events import Event, EventTypes
-from services.common.handling import TRANSIENT, DeadLetter, Handler, Handling
+from services.common.handling import TRANSIENT, DeadLetter, Handler, Handling, Prepare, unprepared
 from services.common.inbox import Inbox
 from services.common.tending import Tender
 from services.common.work import UnitOfWork
@@ -29,6 +29,9 @@ class Applier(Generic[R]):
     """Applies events to one service, exactly once in effect.
 
     `on_applied` is called after each commit: readers of this process wait for it.
+    `prepare` is called before each transaction: a service that also writes events of
+    the same keys for requests must take their locks before its first write, which
+    the offsets are, else the events of a key are published out of order.
     """
 
     def __init__(
@@ -40,13 +43,14 @@ class Applier(Generic[R]):
         source: EventSource,
         gap_wait_ms: int,
         on_applied: Callable[[], None] = lambda: None,
+        prepare: Prepare = unprepared,
     ) -> None:
         self._database = database
         self._on_applied = on_applied
         self._applied = APPLIED.labels(database.service)
         self._repeated = REPEATED.labels(database.service)
         self._inbox = Inbox(database.service)
-        self._handling = Handling(self._inbox, unit, types, handler)
+        self._handling = Handling(self._inbox, unit, types, handler, prepare)
         self._tender = Tender(database, self._inbox, self._handling, source, gap_wait_ms)
 
     async def apply(
@@ -72,8 +76,9 @@ class Applier(Generic[R]):
         advance: Callable[[Connection], Awaitable[None]],
         run: "Callable[[Connection, Admission], Awaitable[None]]",
     ) -> None:
+        locks = await self._handling.prepare(events)
         # Spans around the transaction: they end with its commit.
-        async with _spans(self._database, events), self._database.pipeline() as connection:
+        async with _spans(self._database, events), self._database.pipeline(locks) as connection:
             await advance(connection)
             keys = {key_id(event) for event in events}
             current = await self._inbox.sequences(connection, keys)

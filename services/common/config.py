@@ -78,6 +78,16 @@ class Settings(BaseSettings):
     """OTLP gRPC endpoint, host:port; no traces are sent when empty."""
     trace_ratio: float = Field(default=0.01, ge=0, le=1)
     """Share of the traces started here that are kept; a caller's decision wins."""
+    push_drop_every: int = Field(default=0, ge=0)
+    """Drop each n-th push, to test that nothing depends on it; 0 drops none."""
+    websocket_listen: str = "127.0.0.1:9300"
+    """Address of the gateway's WebSocket server; port 0 takes a free one."""
+    jwks_file: Path = Path("jwks.json")
+    """Public keys of the issuer of tokens."""
+    token_key_file: Path = Path("token_key.json")
+    """Private key that signs tokens; only identity reads it."""
+    personal_key_file: Path = Path("personal_key")
+    """Master key that wraps the keys of customers: 32 bytes as hexadecimal digits."""
     archive_dir: Path = Path("archive")
     """Folder of archived event partitions."""
 

@@ -35,7 +35,10 @@ BUSY = 16
 
 
 class EventConsumer(Generic[R]):
-    """Feeds the events of some topics to one service."""
+    """Feeds the events of some topics to one service.
+
+    A busy one lets events gather for `gather_ms`, by default as the settings say.
+    """
 
     def __init__(
         self,
@@ -43,8 +46,10 @@ class EventConsumer(Generic[R]):
         database: Database,
         topics: Sequence[str],
         applier: Applier[R],
+        gather_ms: int | None = None,
     ) -> None:
         self._settings = settings
+        self._gather_s = (settings.consumer_gather_ms if gather_ms is None else gather_ms) / 1000
         self._database = database
         self._inbox = Inbox(database.service)
         self._topics = {settings.kafka_topic_prefix + topic: topic for topic in topics}
@@ -110,7 +115,7 @@ class EventConsumer(Generic[R]):
         if first is None:
             self._busy = False
             return []
-        gather_s = self._settings.consumer_gather_ms / 1000 if self._busy else 0
+        gather_s = self._gather_s if self._busy else 0
         messages = [
             first,
             *consumer.consume(self._settings.consumer_batch_size_max - 1, gather_s),

@@ -101,18 +101,26 @@ class Database:
             raise ValueError(f"tenant_id was {tenant_id!r}, expected {TENANT_ID.pattern}")
         # One round trip instead of three; the pattern above makes the literal safe.
         mode = "READ ONLY" if read_only else "READ WRITE"
-        begin = f"BEGIN {mode}; SET LOCAL app.tenant_id = '{tenant_id}'"
-        if locks:
-            numbers = ",".join(map(str, locks))
-            begin += f"; SELECT pg_advisory_xact_lock(n) FROM unnest('{{{numbers}}}'::bigint[]) n"
+        begin = f"BEGIN {mode}; SET LOCAL app.tenant_id = '{tenant_id}'" + _locking(locks)
         async with self._api.acquire() as connection, _transaction(connection, begin):
             yield connection
 
     @asynccontextmanager
-    async def pipeline(self) -> AsyncIterator[Connection]:
-        """Open a transaction of the pipeline role, across tenants, and commit it."""
-        async with self._pipeline.acquire() as connection, _transaction(connection, "BEGIN"):
+    async def pipeline(self, locks: Sequence[int] = ()) -> AsyncIterator[Connection]:
+        """Open a transaction of the pipeline role, across tenants, and commit it.
+
+        It holds the advisory `locks`, taken in the given order.
+        """
+        begin = "BEGIN" + _locking(locks)
+        async with self._pipeline.acquire() as connection, _transaction(connection, begin):
             yield connection
+
+
+def _locking(locks: Sequence[int]) -> str:
+    if not locks:
+        return ""
+    numbers = ",".join(map(str, locks))
+    return f"; SELECT pg_advisory_xact_lock(n) FROM unnest('{{{numbers}}}'::bigint[]) n"
 
 
 @asynccontextmanager

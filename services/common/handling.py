@@ -1,7 +1,8 @@
 """Hands events to a service's handler, and puts apart what it can't apply."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 
@@ -12,8 +13,9 @@ from prometheus_client import Counter
 from services.common import telemetry
 from services.common.admission import key_id
 from services.common.db import Connection, savepoint
-from services.common.events import Event, EventColumns, EventTypes
+from services.common.events import Event, EventColumns, EventTypes, Undecodable
 from services.common.inbox import Inbox
+from services.common.outbox import lock_numbers
 from services.common.work import UnitOfWork, Work
 
 log = structlog.get_logger()
@@ -48,21 +50,56 @@ class Handler(Protocol[R_contra]):
         ...
 
 
+Prepare: TypeAlias = Callable[[Sequence[Event]], Awaitable[Sequence[tuple[str, str]]]]
+"""Gets ready for decoded events before their transaction begins, and returns the
+(tenant, key) pairs that their handler writes events of, where a request may as well."""
+
+
+async def unprepared(events: Sequence[Event]) -> Sequence[tuple[str, str]]:
+    """Prepare nothing: only the consumer of this service writes events."""
+    return ()
+
+
 class Handling(Generic[R]):
     """Runs the handler of one service within the transaction of a batch."""
 
     def __init__(
-        self, inbox: Inbox, unit: UnitOfWork[R], types: EventTypes, handler: "Handler[R]"
+        self,
+        inbox: Inbox,
+        unit: UnitOfWork[R],
+        types: EventTypes,
+        handler: "Handler[R]",
+        prepare: Prepare = unprepared,
     ) -> None:
         self._inbox = inbox
         self._unit = unit
         self._types = types
         self._handler = handler
+        self._prepare = prepare
+
+    async def prepare(self, events: Sequence[Event]) -> list[int]:
+        """Get ready for events; return the locks to take before the first write, sorted."""
+        if self._prepare is unprepared:
+            return []
+        wanted = [event for event in events if self._decoded(event)]
+        keys: defaultdict[str, list[str]] = defaultdict(list)
+        for tenant_id, key in await self._prepare(wanted):
+            keys[tenant_id].append(key)
+        service = self._inbox.service
+        return sorted({n for tenant in keys for n in lock_numbers(service, tenant, keys[tenant])})
+
+    def _decoded(self, event: Event) -> bool:
+        try:
+            self._types.decode(event)
+        except Undecodable:
+            return False  # `handle` meets it again, and parks it
+        return event.message is not None
 
     async def handle(self, connection: Connection, events: Sequence[Event]) -> None:
         """Decode events, apply them, and write the events that they cause."""
         for event in events:
-            self._types.decode(event)
+            if event.message is None:
+                self._types.decode(event)
         work = self._unit.joined(connection)
         wanted = [event for event in events if event.message is not None]
         if wanted:

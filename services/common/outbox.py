@@ -45,10 +45,15 @@ async def lock_keys(
     connection: Connection, service: str, tenant_id: str, keys: Iterable[str]
 ) -> None:
     """Serialise a service's writers of `keys`; call before the first write."""
-    await connection.execute(
-        "SELECT pg_advisory_xact_lock(lock) FROM unnest($1::bigint[]) AS lock",
-        lock_numbers(service, tenant_id, keys),
-    )
+    await lock(connection, lock_numbers(service, tenant_id, keys))
+
+
+async def lock(connection: Connection, numbers: Sequence[int]) -> None:
+    """Take the advisory locks of `lock_numbers` until the transaction ends."""
+    if numbers:
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(lock) FROM unnest($1::bigint[]) AS lock", numbers
+        )
 
 
 def shard_of(key: str, shards: int) -> int:

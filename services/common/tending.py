@@ -13,6 +13,7 @@ from services.common.event_store import EventSource
 from services.common.events import Event
 from services.common.handling import Handling
 from services.common.inbox import Inbox
+from services.common.outbox import lock
 
 log = structlog.get_logger()
 
@@ -106,6 +107,9 @@ class Tender(Generic[R]):
         ready = contiguous(events, last)
         if state == "GAP" and events and not ready and fetched and fetched.missing[0] == last + 1:
             ready = await self._fill(connection, key, events, fetched)
+        # Late, for the transaction has written already: an event may be published ahead
+        # of the one before it, and waits a moment at who follows.
+        await lock(connection, await self._handling.prepare(ready))
         # Together: one by one they would hold the transaction, and every relay, for long.
         if ready and await self._handling.attempt(connection, ready) is None:
             last, ready = ready[-1].sequence, []

@@ -48,9 +48,9 @@ class MortalDatabase(Database):
             raise Crash
 
     @asynccontextmanager
-    async def pipeline(self) -> AsyncIterator[Connection]:
+    async def pipeline(self, locks: Sequence[int] = ()) -> AsyncIterator[Connection]:
         fate = self.fate(self.service)
-        async with super().pipeline() as connection:
+        async with super().pipeline(locks) as connection:
             yield connection
             if fate == LOST:
                 raise Crash
