@@ -75,7 +75,7 @@ class EnvoyServer(Server):
             descriptors=DESCRIPTORS,
             jwks=settings.jwks_path,
             endpoints={
-                name: [("127.0.0.1", port)] for name, port in settings.service_ports.items()
+                name: [("127.0.0.1", port)] for name, port in settings.door_ports.items()
             },
             edge_port=settings.edge_port,
             egress_port=settings.egress_port,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.stack.secrets import private_folder
 from services.stack.server import NotReady, Port, Server
-from services.stack.settings import StackSettings
+from services.stack.settings import GATEWAY, StackSettings
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 PROBE_TIMEOUT_S = 3
@@ -83,11 +83,14 @@ class HostServer(PythonServer):
 
     @property
     def ports(self) -> Sequence[Port]:
-        """Ports that it listens on: gRPC, then probes."""
-        return [
+        """Ports that it listens on: gRPC, then probes, then the WebSocket of a gateway."""
+        ports = [
             Port(self.settings.services_port_base + self.index, "services_port_base"),
             Port(self.settings.probes_port_base + self.index, "probes_port_base"),
         ]
+        if GATEWAY in self.services:
+            ports.append(Port(self.settings.websocket_port, "websocket_port"))
+        return ports
 
     @property
     def folder(self) -> Path:
@@ -100,7 +103,7 @@ class HostServer(PythonServer):
 
     def environment(self) -> Mapping[str, str]:
         """Return our own, with its addresses and those of what it needs."""
-        grpc_port, probe_port = self.ports
+        grpc_port, probe_port, *_ = self.ports
         return {
             **super().environment(),
             **self.addresses(),

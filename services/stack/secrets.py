@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 
 PASSWORD_BYTES = 24
+KEY_BYTES = 32
 
 
 class Secrets:
@@ -18,6 +19,13 @@ class Secrets:
         path = self.folder / name
         if not path.exists():
             self.write(name, secrets.token_urlsafe(PASSWORD_BYTES))
+        return path
+
+    def key_path(self, name: str) -> Path:
+        """Return the file of a key, hexadecimal digits, which is made if it is missing."""
+        path = self.folder / name
+        if not path.exists():
+            self.write(name, secrets.token_hex(KEY_BYTES))
         return path
 
     def password(self, name: str) -> str:

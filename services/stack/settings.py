@@ -9,6 +9,9 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
+GATEWAY = "gateway"
+
+
 def _shifted(port: int) -> Callable[[dict[str, Any]], int]:
     return lambda validated: port + int(validated.get("port_offset", 0))
 
@@ -61,6 +64,8 @@ class StackSettings(BaseSettings):
     """gRPC port of the first service process; the next ones count up."""
     probes_port_base: int = _port(9200)
     """HTTP port of the first process' probes and metrics; the next ones count up."""
+    websocket_port: int = _port(9300)
+    """Port of the gateway's WebSocket server; callers come to it through the edge."""
 
     database_url: str = ""
     """Postgres to use in place of a local one, without user and password."""
@@ -130,6 +135,14 @@ class StackSettings(BaseSettings):
             for index, group in enumerate(self.groups)
             for name in group
         }
+
+    @cached_property
+    def door_ports(self) -> dict[str, int]:
+        """Return the port at which Envoy finds each service: the gateway's is its WebSocket."""
+        ports = dict(self.service_ports)
+        if GATEWAY in ports:
+            ports[GATEWAY] = self.websocket_port
+        return ports
 
     @property
     def run_dir(self) -> Path:

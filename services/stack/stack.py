@@ -28,7 +28,7 @@ from services.stack.redis import RedisServer
 from services.stack.secrets import Secrets
 from services.stack.server import Server
 from services.stack.settings import StackSettings
-from services.stack.tokens import Issuer
+from services.stack.tokens import KEY_FILE, Issuer
 
 MIGRATIONS = "migrations"
 TOPICS = "topics"
@@ -278,6 +278,10 @@ class Stack:
             "INTERCHANGE_TRACE_RATIO": str(settings.trace_ratio),
             "INTERCHANGE_TRACE_ENDPOINT": self.collector.endpoint,
             "INTERCHANGE_ARCHIVE_DIR": str(settings.archive_dir),
+            "INTERCHANGE_WEBSOCKET_LISTEN": f"127.0.0.1:{settings.websocket_port}",
+            "INTERCHANGE_JWKS_FILE": str(settings.jwks_path),
+            "INTERCHANGE_TOKEN_KEY_FILE": str(settings.secrets_dir / KEY_FILE),
+            "INTERCHANGE_PERSONAL_KEY_FILE": str(self.secrets.key_path("personal_key")),
         }
         if settings.database_url:
             addresses["INTERCHANGE_DATABASE_PASSWORD"] = self.database_password()
