@@ -14,12 +14,12 @@ from google.protobuf.message import Message
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from services.common.identity import ROLES
+from services.common.tokens import AUDIENCE, ISSUED_ROLES, ISSUER
 from services.stack.stack import Stack
-from services.stack.tokens import AUDIENCE, ISSUER, KEY_FILE
+from services.stack.tokens import KEY_FILE
 from tests.e2e.catalog import RPC, Rpc
 
-ALL_ROLES = tuple(ROLES)
+ALL_ROLES = ISSUED_ROLES
 TIMEOUT_S = 20.0
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """Ours, far above the server's: its limit is to be met, not this one."""
