@@ -29,15 +29,13 @@ from interchange.message.v1 import message_pb2 as interchange_dot_message_dot_v1
 from interchange.options.v1 import options_pb2 as interchange_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,interchange/message/v1/message_service.proto\x12\x16interchange.message.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a$interchange/message/v1/message.proto\x1a$interchange/options/v1/options.proto\"\xa7\x01\n\x12SendMessageRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x19\n\x11\x63lient_message_id\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x38\n\nattachment\x18\x04 \x01(\x0b\x32\".interchange.message.v1.AttachmentH\x00\x42\t\n\x07\x63ontent\"X\n\x18\x42\x61tchSendMessagesRequest\x12<\n\x08requests\x18\x01 \x03(\x0b\x32*.interchange.message.v1.SendMessageRequest\"W\n\x19\x42\x61tchSendMessagesResponse\x12:\n\x07results\x18\x01 \x03(\x0b\x32).interchange.message.v1.SendMessageResult\"v\n\x11SendMessageResult\x12\x32\n\x07message\x18\x01 \x01(\x0b\x32\x1f.interchange.message.v1.MessageH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"P\n\x15SubmitMessagesRequest\x12\x37\n\x0bsubmissions\x18\x01 \x03(\x0b\x32\".interchange.message.v1.Submission\"y\n\nSubmission\x12.\n\x06sender\x18\x01 \x01(\x0b\x32\x1e.interchange.message.v1.Sender\x12;\n\x07request\x18\x02 \x01(\x0b\x32*.interchange.message.v1.SendMessageRequest\"\x9a\x01\n\x13ListMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12 \n\x0f\x62\x65\x66ore_sequence\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\"n\n\x14ListMessagesResponse\x12\x31\n\x08messages\x18\x01 \x03(\x0b\x32\x1f.interchange.message.v1.Message\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"\x92\x01\n\x15ResumeMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x16\n\x05\x65poch\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\"\xf5\x01\n\x16ResumeMessagesResponse\x12\x11\n\trecovered\x18\x01 \x01(\x08\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x31\n\x08messages\x18\x03 \x03(\x0b\x32\x1f.interchange.message.v1.Message\x12\x15\n\rlast_sequence\x18\x04 \x01(\x03\x12\x0c\n\x04more\x18\x05 \x01(\x08\x12+\n\x05marks\x18\x06 \x03(\x0b\x32\x1c.interchange.message.v1.Mark\x12\x13\n\x0b\x63ustomer_id\x18\x07 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x08 \x01(\t\x12\r\n\x05\x65nded\x18\t \x01(\x08\"}\n\x13MarkMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12#\n\x12\x64\x65livered_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1e\n\rread_sequence\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"Z\n\x14WatchMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"G\n\x12SubmitMarksRequest\x12\x31\n\x05marks\x18\x01 \x03(\x0b\x32\".interchange.message.v1.ReaderMark\"Q\n\nReaderMark\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12*\n\x04mark\x18\x02 \x01(\x0b\x32\x1c.interchange.message.v1.Mark\"*\n\x13SubmitMarksResponse\x12\x13\n\x0bmoved_count\x18\x01 \x01(\x05\",\n\x10ListTailsRequest\x12\x18\n\x10\x63onversation_ids\x18\x01 \x03(\t\"@\n\x11ListTailsResponse\x12+\n\x05tails\x18\x01 \x03(\x0b\x32\x1c.interchange.message.v1.Tail\"t\n\x04Tail\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\x12\x15\n\rmarks_version\x18\x03 \x01(\x03\x12\x13\n\x0b\x63ustomer_id\x18\x04 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x05 \x01(\t2\x83\x0b\n\x0eMessageService\x12\xa3\x01\n\x0bSendMessage\x12*.interchange.message.v1.SendMessageRequest\x1a\x1f.interchange.message.v1.Message\"G\xaa\xbb\x18\x0cmessage.send\x82\xd3\xe4\x93\x02\x31\",/v1/conversations/{conversation_id}/messages:\x01*\x12\xab\x01\n\x11\x42\x61tchSendMessages\x12\x30.interchange.message.v1.BatchSendMessagesRequest\x1a\x31.interchange.message.v1.BatchSendMessagesResponse\"1\xaa\xbb\x18\x0cmessage.send\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/messages:batchSend:\x01*\x12\xb3\x01\n\x0cListMessages\x12+.interchange.message.v1.ListMessagesRequest\x1a,.interchange.message.v1.ListMessagesResponse\"H\xaa\xbb\x18\x0cmessage.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\xc0\x01\n\x0eResumeMessages\x12-.interchange.message.v1.ResumeMessagesRequest\x1a..interchange.message.v1.ResumeMessagesResponse\"O\xaa\xbb\x18\x0cmessage.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x35\x12\x33/v1/conversations/{conversation_id}/messages:resume\x12\xab\x01\n\x0cMarkMessages\x12+.interchange.message.v1.MarkMessagesRequest\x1a\x1c.interchange.message.v1.Mark\"P\xaa\xbb\x18\x0cmessage.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x36\"1/v1/conversations/{conversation_id}/messages:mark:\x01*\x12v\n\rWatchMessages\x12,.interchange.message.v1.WatchMessagesRequest\x1a\x1f.interchange.message.v1.Message\"\x14\xaa\xbb\x18\x0cmessage.read\xb0\xbb\x18\x01\x30\x01\x12\x85\x01\n\x0eSubmitMessages\x12-.interchange.message.v1.SubmitMessagesRequest\x1a\x31.interchange.message.v1.BatchSendMessagesResponse\"\x11\xaa\xbb\x18\tmesh.call\xb8\xbb\x18\x01\x12}\n\x0bSubmitMarks\x12*.interchange.message.v1.SubmitMarksRequest\x1a+.interchange.message.v1.SubmitMarksResponse\"\x15\xaa\xbb\x18\tmesh.call\xb0\xbb\x18\x01\xb8\xbb\x18\x01\x12w\n\tListTails\x12(.interchange.message.v1.ListTailsRequest\x1a).interchange.message.v1.ListTailsResponse\"\x15\xaa\xbb\x18\tmesh.call\xb0\xbb\x18\x01\xb8\xbb\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,interchange/message/v1/message_service.proto\x12\x16interchange.message.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a$interchange/message/v1/message.proto\x1a$interchange/options/v1/options.proto\"\x9d\x01\n\x12SendMessageRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x19\n\x11\x63lient_message_id\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x38\n\nattachment\x18\x04 \x01(\x0b\x32\".interchange.message.v1.AttachmentH\x00\x42\t\n\x07\x63ontent\"X\n\x18\x42\x61tchSendMessagesRequest\x12<\n\x08requests\x18\x01 \x03(\x0b\x32*.interchange.message.v1.SendMessageRequest\"W\n\x19\x42\x61tchSendMessagesResponse\x12:\n\x07results\x18\x01 \x03(\x0b\x32).interchange.message.v1.SendMessageResult\"v\n\x11SendMessageResult\x12\x32\n\x07message\x18\x01 \x01(\x0b\x32\x1f.interchange.message.v1.MessageH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"P\n\x15SubmitMessagesRequest\x12\x37\n\x0bsubmissions\x18\x01 \x03(\x0b\x32\".interchange.message.v1.Submission\"y\n\nSubmission\x12.\n\x06sender\x18\x01 \x01(\x0b\x32\x1e.interchange.message.v1.Sender\x12;\n\x07request\x18\x02 \x01(\x0b\x32*.interchange.message.v1.SendMessageRequest\"\x9a\x01\n\x13ListMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12 \n\x0f\x62\x65\x66ore_sequence\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\"n\n\x14ListMessagesResponse\x12\x31\n\x08messages\x18\x01 \x03(\x0b\x32\x1f.interchange.message.v1.Message\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"\x92\x01\n\x15ResumeMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x16\n\x05\x65poch\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\"\xf5\x01\n\x16ResumeMessagesResponse\x12\x11\n\trecovered\x18\x01 \x01(\x08\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x31\n\x08messages\x18\x03 \x03(\x0b\x32\x1f.interchange.message.v1.Message\x12\x15\n\rlast_sequence\x18\x04 \x01(\x03\x12\x0c\n\x04more\x18\x05 \x01(\x08\x12+\n\x05marks\x18\x06 \x03(\x0b\x32\x1c.interchange.message.v1.Mark\x12\x13\n\x0b\x63ustomer_id\x18\x07 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x08 \x01(\t\x12\r\n\x05\x65nded\x18\t \x01(\x08\"}\n\x13MarkMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12#\n\x12\x64\x65livered_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1e\n\rread_sequence\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"Z\n\x14WatchMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"G\n\x12SubmitMarksRequest\x12\x31\n\x05marks\x18\x01 \x03(\x0b\x32\".interchange.message.v1.ReaderMark\"Q\n\nReaderMark\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12*\n\x04mark\x18\x02 \x01(\x0b\x32\x1c.interchange.message.v1.Mark\"*\n\x13SubmitMarksResponse\x12\x13\n\x0bmoved_count\x18\x01 \x01(\x05\",\n\x10ListTailsRequest\x12\x18\n\x10\x63onversation_ids\x18\x01 \x03(\t\"@\n\x11ListTailsResponse\x12+\n\x05tails\x18\x01 \x03(\x0b\x32\x1c.interchange.message.v1.Tail\"t\n\x04Tail\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\x12\x15\n\rmarks_version\x18\x03 \x01(\x03\x12\x13\n\x0b\x63ustomer_id\x18\x04 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x05 \x01(\t2\x83\x0b\n\x0eMessageService\x12\xa3\x01\n\x0bSendMessage\x12*.interchange.message.v1.SendMessageRequest\x1a\x1f.interchange.message.v1.Message\"G\xaa\xbb\x18\x0cmessage.send\x82\xd3\xe4\x93\x02\x31\",/v1/conversations/{conversation_id}/messages:\x01*\x12\xab\x01\n\x11\x42\x61tchSendMessages\x12\x30.interchange.message.v1.BatchSendMessagesRequest\x1a\x31.interchange.message.v1.BatchSendMessagesResponse\"1\xaa\xbb\x18\x0cmessage.send\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/messages:batchSend:\x01*\x12\xb3\x01\n\x0cListMessages\x12+.interchange.message.v1.ListMessagesRequest\x1a,.interchange.message.v1.ListMessagesResponse\"H\xaa\xbb\x18\x0cmessage.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\xc0\x01\n\x0eResumeMessages\x12-.interchange.message.v1.ResumeMessagesRequest\x1a..interchange.message.v1.ResumeMessagesResponse\"O\xaa\xbb\x18\x0cmessage.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x35\x12\x33/v1/conversations/{conversation_id}/messages:resume\x12\xab\x01\n\x0cMarkMessages\x12+.interchange.message.v1.MarkMessagesRequest\x1a\x1c.interchange.message.v1.Mark\"P\xaa\xbb\x18\x0cmessage.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x36\"1/v1/conversations/{conversation_id}/messages:mark:\x01*\x12v\n\rWatchMessages\x12,.interchange.message.v1.WatchMessagesRequest\x1a\x1f.interchange.message.v1.Message\"\x14\xaa\xbb\x18\x0cmessage.read\xb0\xbb\x18\x01\x30\x01\x12\x85\x01\n\x0eSubmitMessages\x12-.interchange.message.v1.SubmitMessagesRequest\x1a\x31.interchange.message.v1.BatchSendMessagesResponse\"\x11\xaa\xbb\x18\tmesh.call\xb8\xbb\x18\x01\x12}\n\x0bSubmitMarks\x12*.interchange.message.v1.SubmitMarksRequest\x1a+.interchange.message.v1.SubmitMarksResponse\"\x15\xaa\xbb\x18\tmesh.call\xb0\xbb\x18\x01\xb8\xbb\x18\x01\x12w\n\tListTails\x12(.interchange.message.v1.ListTailsRequest\x1a).interchange.message.v1.ListTailsResponse\"\x15\xaa\xbb\x18\tmesh.call\xb0\xbb\x18\x01\xb8\xbb\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'interchange.message.v1.message_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SENDMESSAGEREQUEST'].fields_by_name['conversation_id']._loaded_options = None
-  _globals['_SENDMESSAGEREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['conversation_id']._loaded_options = None
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['after_sequence']._loaded_options = None
@@ -83,41 +81,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGESERVICE'].methods_by_name['ListTails']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['ListTails']._serialized_options = b'\252\273\030\tmesh.call\260\273\030\001\270\273\030\001'
   _globals['_SENDMESSAGEREQUEST']._serialized_start=233
-  _globals['_SENDMESSAGEREQUEST']._serialized_end=400
-  _globals['_BATCHSENDMESSAGESREQUEST']._serialized_start=402
-  _globals['_BATCHSENDMESSAGESREQUEST']._serialized_end=490
-  _globals['_BATCHSENDMESSAGESRESPONSE']._serialized_start=492
-  _globals['_BATCHSENDMESSAGESRESPONSE']._serialized_end=579
-  _globals['_SENDMESSAGERESULT']._serialized_start=581
-  _globals['_SENDMESSAGERESULT']._serialized_end=699
-  _globals['_SUBMITMESSAGESREQUEST']._serialized_start=701
-  _globals['_SUBMITMESSAGESREQUEST']._serialized_end=781
-  _globals['_SUBMISSION']._serialized_start=783
-  _globals['_SUBMISSION']._serialized_end=904
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=907
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1061
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1063
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1173
-  _globals['_RESUMEMESSAGESREQUEST']._serialized_start=1176
-  _globals['_RESUMEMESSAGESREQUEST']._serialized_end=1322
-  _globals['_RESUMEMESSAGESRESPONSE']._serialized_start=1325
-  _globals['_RESUMEMESSAGESRESPONSE']._serialized_end=1570
-  _globals['_MARKMESSAGESREQUEST']._serialized_start=1572
-  _globals['_MARKMESSAGESREQUEST']._serialized_end=1697
-  _globals['_WATCHMESSAGESREQUEST']._serialized_start=1699
-  _globals['_WATCHMESSAGESREQUEST']._serialized_end=1789
-  _globals['_SUBMITMARKSREQUEST']._serialized_start=1791
-  _globals['_SUBMITMARKSREQUEST']._serialized_end=1862
-  _globals['_READERMARK']._serialized_start=1864
-  _globals['_READERMARK']._serialized_end=1945
-  _globals['_SUBMITMARKSRESPONSE']._serialized_start=1947
-  _globals['_SUBMITMARKSRESPONSE']._serialized_end=1989
-  _globals['_LISTTAILSREQUEST']._serialized_start=1991
-  _globals['_LISTTAILSREQUEST']._serialized_end=2035
-  _globals['_LISTTAILSRESPONSE']._serialized_start=2037
-  _globals['_LISTTAILSRESPONSE']._serialized_end=2101
-  _globals['_TAIL']._serialized_start=2103
-  _globals['_TAIL']._serialized_end=2219
-  _globals['_MESSAGESERVICE']._serialized_start=2222
-  _globals['_MESSAGESERVICE']._serialized_end=3633
+  _globals['_SENDMESSAGEREQUEST']._serialized_end=390
+  _globals['_BATCHSENDMESSAGESREQUEST']._serialized_start=392
+  _globals['_BATCHSENDMESSAGESREQUEST']._serialized_end=480
+  _globals['_BATCHSENDMESSAGESRESPONSE']._serialized_start=482
+  _globals['_BATCHSENDMESSAGESRESPONSE']._serialized_end=569
+  _globals['_SENDMESSAGERESULT']._serialized_start=571
+  _globals['_SENDMESSAGERESULT']._serialized_end=689
+  _globals['_SUBMITMESSAGESREQUEST']._serialized_start=691
+  _globals['_SUBMITMESSAGESREQUEST']._serialized_end=771
+  _globals['_SUBMISSION']._serialized_start=773
+  _globals['_SUBMISSION']._serialized_end=894
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=897
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1051
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1053
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1163
+  _globals['_RESUMEMESSAGESREQUEST']._serialized_start=1166
+  _globals['_RESUMEMESSAGESREQUEST']._serialized_end=1312
+  _globals['_RESUMEMESSAGESRESPONSE']._serialized_start=1315
+  _globals['_RESUMEMESSAGESRESPONSE']._serialized_end=1560
+  _globals['_MARKMESSAGESREQUEST']._serialized_start=1562
+  _globals['_MARKMESSAGESREQUEST']._serialized_end=1687
+  _globals['_WATCHMESSAGESREQUEST']._serialized_start=1689
+  _globals['_WATCHMESSAGESREQUEST']._serialized_end=1779
+  _globals['_SUBMITMARKSREQUEST']._serialized_start=1781
+  _globals['_SUBMITMARKSREQUEST']._serialized_end=1852
+  _globals['_READERMARK']._serialized_start=1854
+  _globals['_READERMARK']._serialized_end=1935
+  _globals['_SUBMITMARKSRESPONSE']._serialized_start=1937
+  _globals['_SUBMITMARKSRESPONSE']._serialized_end=1979
+  _globals['_LISTTAILSREQUEST']._serialized_start=1981
+  _globals['_LISTTAILSREQUEST']._serialized_end=2025
+  _globals['_LISTTAILSRESPONSE']._serialized_start=2027
+  _globals['_LISTTAILSRESPONSE']._serialized_end=2091
+  _globals['_TAIL']._serialized_start=2093
+  _globals['_TAIL']._serialized_end=2209
+  _globals['_MESSAGESERVICE']._serialized_start=2212
+  _globals['_MESSAGESERVICE']._serialized_end=3623
 # @@protoc_insertion_point(module_scope)

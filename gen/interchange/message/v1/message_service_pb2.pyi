@@ -31,7 +31,9 @@ class SendMessageRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     ATTACHMENT_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
-    """Conversation to send to."""
+    """Conversation to send to. Like the other fields it is checked by the service,
+    not by a rule here: one bad message of a batch must not refuse the others.
+    """
     client_message_id: _builtins.str
     """Id that the sender gives the message, 1 to 64 printable characters: the same
     again returns the first answer, with another content it is refused.
