@@ -22,20 +22,45 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from interchange.conversation.v1 import conversation_pb2 as interchange_dot_conversation_dot_v1_dot_conversation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cinterchange/bot/v1/bot.proto\x12\x12interchange.bot.v1\x1a.interchange/conversation/v1/conversation.proto\"l\n\x06Intent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07replies\x18\x02 \x03(\t\x12\x10\n\x08hand_off\x18\x03 \x01(\x08\x12\x31\n\x05needs\x18\x04 \x01(\x0b\x32\".interchange.conversation.v1.Needs\"\xee\x01\n\x03\x42ot\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x10\n\x08greeting\x18\x03 \x01(\t\x12\x16\n\x0e\x66\x61llback_reply\x18\x04 \x01(\t\x12\x16\n\x0ehand_off_reply\x18\x05 \x01(\t\x12\x18\n\x10threshold_millis\x18\x06 \x01(\x05\x12\x12\n\nmisses_max\x18\x07 \x01(\x05\x12\x17\n\x0fhand_off_intent\x18\x08 \x01(\t\x12+\n\x07intents\x18\t \x03(\x0b\x32\x1a.interchange.bot.v1.Intent\x12\x0f\n\x07version\x18\n \x01(\x03\"\xb4\x01\n\nBotContext\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62ot_id\x18\x02 \x01(\t\x12\x0e\n\x06misses\x18\x03 \x01(\x05\x12\r\n\x05turns\x18\x04 \x01(\x05\x12\x13\n\x0blast_intent\x18\x05 \x01(\t\x12\x1e\n\x16last_confidence_millis\x18\x06 \x01(\x05\x12\x12\n\nhanded_off\x18\x07 \x01(\x08\x12\x15\n\rmodel_version\x18\x08 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cinterchange/bot/v1/bot.proto\x12\x12interchange.bot.v1\x1a\x1b\x62uf/validate/validate.proto\x1a.interchange/conversation/v1/conversation.proto\"\xb0\x02\n\x06Intent\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^[^\\x00-\\x1f\\x7f-\\x9f]{1,64}$\x12\x45\n\x07replies\x18\x02 \x03(\tB4\xbaH1\x92\x01.\x10\n\"*r(\x10\x01\x18\xd0\x0f\x32!^[^\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]*$\x12\x10\n\x08hand_off\x18\x03 \x01(\x08\x12\x31\n\x05needs\x18\x04 \x01(\x0b\x32\".interchange.conversation.v1.Needs:f\xbaHc\x1a\x61\n\rintent_silent\x12&an intent replies, hands over, or both\x1a(this.hand_off || this.replies.size() > 0\"\x9d\x04\n\x03\x42ot\x12(\n\x06\x62ot_id\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[a-z0-9-]{1,32}$\x12*\n\x08model_id\x18\x02 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[a-z0-9-]{0,32}$\x12=\n\x08greeting\x18\x03 \x01(\tB+\xbaH(r&\x18\xd0\x0f\x32!^[^\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]*$\x12\x43\n\x0e\x66\x61llback_reply\x18\x04 \x01(\tB+\xbaH(r&\x18\xd0\x0f\x32!^[^\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]*$\x12\x43\n\x0ehand_off_reply\x18\x05 \x01(\tB+\xbaH(r&\x18\xd0\x0f\x32!^[^\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]*$\x12$\n\x10threshold_millis\x18\x06 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1d\n\nmisses_max\x18\x07 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\n(\x00\x12 \n\x0fhand_off_intent\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x7f\n\x07intents\x18\t \x03(\x0b\x32\x1a.interchange.bot.v1.IntentBR\xbaHO\x92\x01\x03\x10\xf4\x03\xba\x01\x46\n\x0cintent_twice\x12\x18\x61n intent is named twice\x1a\x1cthis.map(i, i.name).unique()\x12\x0f\n\x07version\x18\n \x01(\x03\"\xb4\x01\n\nBotContext\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62ot_id\x18\x02 \x01(\t\x12\x0e\n\x06misses\x18\x03 \x01(\x05\x12\r\n\x05turns\x18\x04 \x01(\x05\x12\x13\n\x0blast_intent\x18\x05 \x01(\t\x12\x1e\n\x16last_confidence_millis\x18\x06 \x01(\x05\x12\x12\n\nhanded_off\x18\x07 \x01(\x08\x12\x15\n\rmodel_version\x18\x08 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'interchange.bot.v1.bot_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INTENT']._serialized_start=100
-  _globals['_INTENT']._serialized_end=208
-  _globals['_BOT']._serialized_start=211
-  _globals['_BOT']._serialized_end=449
-  _globals['_BOTCONTEXT']._serialized_start=452
-  _globals['_BOTCONTEXT']._serialized_end=632
+  _globals['_INTENT'].fields_by_name['name']._loaded_options = None
+  _globals['_INTENT'].fields_by_name['name']._serialized_options = b'\272H!r\0372\035^[^\\x00-\\x1f\\x7f-\\x9f]{1,64}$'
+  _globals['_INTENT'].fields_by_name['replies']._loaded_options = None
+  _globals['_INTENT'].fields_by_name['replies']._serialized_options = b'\272H1\222\001.\020\n\"*r(\020\001\030\320\0172!^[^\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]*$'
+  _globals['_INTENT']._loaded_options = None
+  _globals['_INTENT']._serialized_options = b'\272Hc\032a\n\rintent_silent\022&an intent replies, hands over, or both\032(this.hand_off || this.replies.size() > 0'
+  _globals['_BOT'].fields_by_name['bot_id']._loaded_options = None
+  _globals['_BOT'].fields_by_name['bot_id']._serialized_options = b'\272H\025r\0232\021^[a-z0-9-]{1,32}$'
+  _globals['_BOT'].fields_by_name['model_id']._loaded_options = None
+  _globals['_BOT'].fields_by_name['model_id']._serialized_options = b'\272H\025r\0232\021^[a-z0-9-]{0,32}$'
+  _globals['_BOT'].fields_by_name['greeting']._loaded_options = None
+  _globals['_BOT'].fields_by_name['greeting']._serialized_options = b'\272H(r&\030\320\0172!^[^\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]*$'
+  _globals['_BOT'].fields_by_name['fallback_reply']._loaded_options = None
+  _globals['_BOT'].fields_by_name['fallback_reply']._serialized_options = b'\272H(r&\030\320\0172!^[^\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]*$'
+  _globals['_BOT'].fields_by_name['hand_off_reply']._loaded_options = None
+  _globals['_BOT'].fields_by_name['hand_off_reply']._serialized_options = b'\272H(r&\030\320\0172!^[^\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]*$'
+  _globals['_BOT'].fields_by_name['threshold_millis']._loaded_options = None
+  _globals['_BOT'].fields_by_name['threshold_millis']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_BOT'].fields_by_name['misses_max']._loaded_options = None
+  _globals['_BOT'].fields_by_name['misses_max']._serialized_options = b'\272H\006\032\004\030\n(\000'
+  _globals['_BOT'].fields_by_name['hand_off_intent']._loaded_options = None
+  _globals['_BOT'].fields_by_name['hand_off_intent']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_BOT'].fields_by_name['intents']._loaded_options = None
+  _globals['_BOT'].fields_by_name['intents']._serialized_options = b'\272HO\222\001\003\020\364\003\272\001F\n\014intent_twice\022\030an intent is named twice\032\034this.map(i, i.name).unique()'
+  _globals['_INTENT']._serialized_start=130
+  _globals['_INTENT']._serialized_end=434
+  _globals['_BOT']._serialized_start=437
+  _globals['_BOT']._serialized_end=978
+  _globals['_BOTCONTEXT']._serialized_start=981
+  _globals['_BOTCONTEXT']._serialized_end=1161
 # @@protoc_insertion_point(module_scope)

@@ -86,7 +86,9 @@ class Bot(_message.Message):
     empty.
     """
     fallback_reply: _builtins.str
-    """What it says when it did not understand, at most 2,000 characters."""
+    """What it says when it did not understand, at most 2,000 characters. A bot
+    without one hands over at once instead.
+    """
     hand_off_reply: _builtins.str
     """What it says before it hands over, when the intent says nothing."""
     threshold_millis: _builtins.int

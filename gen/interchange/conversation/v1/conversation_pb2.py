@@ -22,28 +22,43 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.interchange/conversation/v1/conversation.proto\x12\x1binterchange.conversation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"$\n\x05Skill\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\x05\"\xf2\x01\n\x05Needs\x12\x0f\n\x07pool_id\x18\x01 \x01(\t\x12;\n\x0frequired_skills\x18\x02 \x03(\x0b\x32\".interchange.conversation.v1.Skill\x12\x39\n\rwished_skills\x18\x03 \x03(\x0b\x32\".interchange.conversation.v1.Skill\x12\x10\n\x08priority\x18\x04 \x01(\x05\x12\x1a\n\x12preferred_agent_id\x18\x05 \x01(\t\x12\x16\n\x0epreferred_only\x18\x06 \x01(\x08\x12\x1a\n\x12\x65xcluded_agent_ids\x18\x07 \x03(\t\"\xe4\x04\n\x0c\x43onversation\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x15\n\rcustomer_name\x18\x03 \x01(\t\x12\x35\n\x07\x63hannel\x18\x04 \x01(\x0e\x32$.interchange.conversation.v1.Channel\x12\x33\n\x06status\x18\x05 \x01(\x0e\x32#.interchange.conversation.v1.Status\x12\x0e\n\x06\x62ot_id\x18\x06 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x07 \x01(\t\x12\x16\n\x0ehand_off_count\x18\x08 \x01(\x05\x12\x43\n\x0fhand_off_reason\x18\t \x01(\x0e\x32*.interchange.conversation.v1.HandOffReason\x12\x31\n\x05needs\x18\n \x01(\x0b\x32\".interchange.conversation.v1.Needs\x12:\n\nend_reason\x18\x0b \x01(\x0e\x32&.interchange.conversation.v1.EndReason\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rhand_off_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_ms\x18\x0f \x01(\x03\x12\x0f\n\x07version\x18\x10 \x01(\x03*\x95\x01\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43HANNEL_WEB\x10\x01\x12\x12\n\x0e\x43HANNEL_MOBILE\x10\x02\x12\x11\n\rCHANNEL_EMAIL\x10\x03\x12\x0f\n\x0b\x43HANNEL_SMS\x10\x04\x12\x11\n\rCHANNEL_VOICE\x10\x05\x12\x15\n\x11\x43HANNEL_MESSAGING\x10\x06*q\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATUS_WITH_BOT\x10\x01\x12\x11\n\rSTATUS_QUEUED\x10\x02\x12\x15\n\x11STATUS_WITH_AGENT\x10\x03\x12\x10\n\x0cSTATUS_ENDED\x10\x04*\x8e\x02\n\rHandOffReason\x12\x1f\n\x1bHAND_OFF_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19HAND_OFF_REASON_REQUESTED\x10\x01\x12\"\n\x1eHAND_OFF_REASON_LOW_CONFIDENCE\x10\x02\x12#\n\x1fHAND_OFF_REASON_REPEATED_MISSES\x10\x03\x12\x1a\n\x16HAND_OFF_REASON_INTENT\x10\x04\x12\x1a\n\x16HAND_OFF_REASON_NO_BOT\x10\x05\x12\x1c\n\x18HAND_OFF_REASON_TRANSFER\x10\x06\x12\x1e\n\x1aHAND_OFF_REASON_AGENT_GONE\x10\x07*\x8c\x01\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45ND_REASON_RESOLVED\x10\x01\x12\x1c\n\x18\x45ND_REASON_CUSTOMER_LEFT\x10\x02\x12\x17\n\x13\x45ND_REASON_INACTIVE\x10\x03\x12\x13\n\x0f\x45ND_REASON_SPAM\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.interchange/conversation/v1/conversation.proto\x12\x1binterchange.conversation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"$\n\x05Skill\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\x05\"\x93\t\n\x05Needs\x12,\n\x07pool_id\x18\x01 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^([a-z0-9-]{1,32})?$\x12\xcf\x02\n\x0frequired_skills\x18\x02 \x03(\x0b\x32\".interchange.conversation.v1.SkillB\x91\x02\xbaH\x8d\x02\x92\x01\xc3\x01\x10\x10\"\xbe\x01\xba\x01`\n\nskill_name\x12)expected a name of 1 to 32 of a-z 0-9 : -\x1a\'this.name.matches(\'^[a-z0-9:-]{1,32}$\')\xba\x01X\n\x0bskill_level\x12$expected a level of 1 to 10, or zero\x1a#this.level >= 0 && this.level <= 10\xba\x01\x43\n\x0bskill_twice\x12\x16\x61 skill is named twice\x1a\x1cthis.map(s, s.name).unique()\x12\xcd\x02\n\rwished_skills\x18\x03 \x03(\x0b\x32\".interchange.conversation.v1.SkillB\x91\x02\xbaH\x8d\x02\x92\x01\xc3\x01\x10\x10\"\xbe\x01\xba\x01`\n\nskill_name\x12)expected a name of 1 to 32 of a-z 0-9 : -\x1a\'this.name.matches(\'^[a-z0-9:-]{1,32}$\')\xba\x01X\n\x0bskill_level\x12$expected a level of 1 to 10, or zero\x1a#this.level >= 0 && this.level <= 10\xba\x01\x43\n\x0bskill_twice\x12\x16\x61 skill is named twice\x1a\x1cthis.map(s, s.name).unique()\x12\x1b\n\x08priority\x18\x04 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\t(\x00\x12\x30\n\x12preferred_agent_id\x18\x05 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[!-~]{0,64}$\x12\x16\n\x0epreferred_only\x18\x06 \x01(\x08\x12\x39\n\x12\x65xcluded_agent_ids\x18\x07 \x03(\tB\x1d\xbaH\x1a\x92\x01\x17\x10\x10\x18\x01\"\x11r\x0f\x32\r^[!-~]{1,64}$:\x97\x02\xbaH\x93\x02\x1a{\n\x17preferred_agent_missing\x12)preferred_only without preferred_agent_id\x1a\x35!this.preferred_only || this.preferred_agent_id != \'\'\x1a\x93\x01\n\x18preferred_agent_excluded\x12\x1fthe preferred agent is excluded\x1aVthis.preferred_agent_id == \'\' || !(this.preferred_agent_id in this.excluded_agent_ids)\"\xe4\x04\n\x0c\x43onversation\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x15\n\rcustomer_name\x18\x03 \x01(\t\x12\x35\n\x07\x63hannel\x18\x04 \x01(\x0e\x32$.interchange.conversation.v1.Channel\x12\x33\n\x06status\x18\x05 \x01(\x0e\x32#.interchange.conversation.v1.Status\x12\x0e\n\x06\x62ot_id\x18\x06 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x07 \x01(\t\x12\x16\n\x0ehand_off_count\x18\x08 \x01(\x05\x12\x43\n\x0fhand_off_reason\x18\t \x01(\x0e\x32*.interchange.conversation.v1.HandOffReason\x12\x31\n\x05needs\x18\n \x01(\x0b\x32\".interchange.conversation.v1.Needs\x12:\n\nend_reason\x18\x0b \x01(\x0e\x32&.interchange.conversation.v1.EndReason\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rhand_off_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_ms\x18\x0f \x01(\x03\x12\x0f\n\x07version\x18\x10 \x01(\x03*\x95\x01\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43HANNEL_WEB\x10\x01\x12\x12\n\x0e\x43HANNEL_MOBILE\x10\x02\x12\x11\n\rCHANNEL_EMAIL\x10\x03\x12\x0f\n\x0b\x43HANNEL_SMS\x10\x04\x12\x11\n\rCHANNEL_VOICE\x10\x05\x12\x15\n\x11\x43HANNEL_MESSAGING\x10\x06*q\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATUS_WITH_BOT\x10\x01\x12\x11\n\rSTATUS_QUEUED\x10\x02\x12\x15\n\x11STATUS_WITH_AGENT\x10\x03\x12\x10\n\x0cSTATUS_ENDED\x10\x04*\x8e\x02\n\rHandOffReason\x12\x1f\n\x1bHAND_OFF_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19HAND_OFF_REASON_REQUESTED\x10\x01\x12\"\n\x1eHAND_OFF_REASON_LOW_CONFIDENCE\x10\x02\x12#\n\x1fHAND_OFF_REASON_REPEATED_MISSES\x10\x03\x12\x1a\n\x16HAND_OFF_REASON_INTENT\x10\x04\x12\x1a\n\x16HAND_OFF_REASON_NO_BOT\x10\x05\x12\x1c\n\x18HAND_OFF_REASON_TRANSFER\x10\x06\x12\x1e\n\x1aHAND_OFF_REASON_AGENT_GONE\x10\x07*\x8c\x01\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45ND_REASON_RESOLVED\x10\x01\x12\x1c\n\x18\x45ND_REASON_CUSTOMER_LEFT\x10\x02\x12\x17\n\x13\x45ND_REASON_INACTIVE\x10\x03\x12\x13\n\x0f\x45ND_REASON_SPAM\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'interchange.conversation.v1.conversation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHANNEL']._serialized_start=1011
-  _globals['_CHANNEL']._serialized_end=1160
-  _globals['_STATUS']._serialized_start=1162
-  _globals['_STATUS']._serialized_end=1275
-  _globals['_HANDOFFREASON']._serialized_start=1278
-  _globals['_HANDOFFREASON']._serialized_end=1548
-  _globals['_ENDREASON']._serialized_start=1551
-  _globals['_ENDREASON']._serialized_end=1691
-  _globals['_SKILL']._serialized_start=112
-  _globals['_SKILL']._serialized_end=148
-  _globals['_NEEDS']._serialized_start=151
-  _globals['_NEEDS']._serialized_end=393
-  _globals['_CONVERSATION']._serialized_start=396
-  _globals['_CONVERSATION']._serialized_end=1008
+  _globals['_NEEDS'].fields_by_name['pool_id']._loaded_options = None
+  _globals['_NEEDS'].fields_by_name['pool_id']._serialized_options = b'\272H\030r\0262\024^([a-z0-9-]{1,32})?$'
+  _globals['_NEEDS'].fields_by_name['required_skills']._loaded_options = None
+  _globals['_NEEDS'].fields_by_name['required_skills']._serialized_options = b'\272H\215\002\222\001\303\001\020\020\"\276\001\272\001`\n\nskill_name\022)expected a name of 1 to 32 of a-z 0-9 : -\032\'this.name.matches(\'^[a-z0-9:-]{1,32}$\')\272\001X\n\013skill_level\022$expected a level of 1 to 10, or zero\032#this.level >= 0 && this.level <= 10\272\001C\n\013skill_twice\022\026a skill is named twice\032\034this.map(s, s.name).unique()'
+  _globals['_NEEDS'].fields_by_name['wished_skills']._loaded_options = None
+  _globals['_NEEDS'].fields_by_name['wished_skills']._serialized_options = b'\272H\215\002\222\001\303\001\020\020\"\276\001\272\001`\n\nskill_name\022)expected a name of 1 to 32 of a-z 0-9 : -\032\'this.name.matches(\'^[a-z0-9:-]{1,32}$\')\272\001X\n\013skill_level\022$expected a level of 1 to 10, or zero\032#this.level >= 0 && this.level <= 10\272\001C\n\013skill_twice\022\026a skill is named twice\032\034this.map(s, s.name).unique()'
+  _globals['_NEEDS'].fields_by_name['priority']._loaded_options = None
+  _globals['_NEEDS'].fields_by_name['priority']._serialized_options = b'\272H\006\032\004\030\t(\000'
+  _globals['_NEEDS'].fields_by_name['preferred_agent_id']._loaded_options = None
+  _globals['_NEEDS'].fields_by_name['preferred_agent_id']._serialized_options = b'\272H\021r\0172\r^[!-~]{0,64}$'
+  _globals['_NEEDS'].fields_by_name['excluded_agent_ids']._loaded_options = None
+  _globals['_NEEDS'].fields_by_name['excluded_agent_ids']._serialized_options = b'\272H\032\222\001\027\020\020\030\001\"\021r\0172\r^[!-~]{1,64}$'
+  _globals['_NEEDS']._loaded_options = None
+  _globals['_NEEDS']._serialized_options = b'\272H\223\002\032{\n\027preferred_agent_missing\022)preferred_only without preferred_agent_id\0325!this.preferred_only || this.preferred_agent_id != \'\'\032\223\001\n\030preferred_agent_excluded\022\037the preferred agent is excluded\032Vthis.preferred_agent_id == \'\' || !(this.preferred_agent_id in this.excluded_agent_ids)'
+  _globals['_CHANNEL']._serialized_start=1969
+  _globals['_CHANNEL']._serialized_end=2118
+  _globals['_STATUS']._serialized_start=2120
+  _globals['_STATUS']._serialized_end=2233
+  _globals['_HANDOFFREASON']._serialized_start=2236
+  _globals['_HANDOFFREASON']._serialized_end=2506
+  _globals['_ENDREASON']._serialized_start=2509
+  _globals['_ENDREASON']._serialized_end=2649
+  _globals['_SKILL']._serialized_start=141
+  _globals['_SKILL']._serialized_end=177
+  _globals['_NEEDS']._serialized_start=180
+  _globals['_NEEDS']._serialized_end=1351
+  _globals['_CONVERSATION']._serialized_start=1354
+  _globals['_CONVERSATION']._serialized_end=1966
 # @@protoc_insertion_point(module_scope)

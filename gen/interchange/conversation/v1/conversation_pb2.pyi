@@ -281,7 +281,9 @@ class Conversation(_message.Message):
     bot_id: _builtins.str
     """Bot that answers, or did; `default` when the tenant has one only."""
     agent_id: _builtins.str
-    """Agent who answers; empty while none does."""
+    """Agent who answers; empty while none does. Once it ended, who answered last:
+    he still sees it.
+    """
     hand_off_count: _builtins.int
     """How often it was handed to agents. A match belongs to one of these."""
     hand_off_reason: Global___HandOffReason.ValueType

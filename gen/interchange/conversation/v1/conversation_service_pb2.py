@@ -28,7 +28,7 @@ from interchange.conversation.v1 import conversation_pb2 as interchange_dot_conv
 from interchange.options.v1 import options_pb2 as interchange_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n6interchange/conversation/v1/conversation_service.proto\x12\x1binterchange.conversation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a.interchange/conversation/v1/conversation.proto\x1a$interchange/options/v1/options.proto\"\xcd\x02\n\x18StartConversationRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1c\n\x0b\x63ustomer_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1e\n\rcustomer_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12?\n\x07\x63hannel\x18\x04 \x01(\x0e\x32$.interchange.conversation.v1.ChannelB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12;\n\x05route\x18\x05 \x01(\x0e\x32\".interchange.conversation.v1.RouteB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x17\n\x06\x62ot_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x31\n\x05needs\x18\x07 \x01(\x0b\x32\".interchange.conversation.v1.Needs\x12\x0c\n\x04text\x18\x08 \x01(\t\";\n\x16GetConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\x90\x02\n\x18ListConversationsRequest\x12\x1c\n\x0b\x63ustomer_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x19\n\x08\x61gent_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12=\n\x06status\x18\x03 \x01(\x0e\x32#.interchange.conversation.v1.StatusB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12?\n\x07\x63hannel\x18\x04 \x01(\x0e\x32$.interchange.conversation.v1.ChannelB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"v\n\x19ListConversationsResponse\x12@\n\rconversations\x18\x01 \x03(\x0b\x32).interchange.conversation.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8f\x01\n\x1aHandOffConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\nrequest_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x31\n\x05needs\x18\x03 \x01(\x0b\x32\".interchange.conversation.v1.Needs\"\x90\x01\n\x1bTransferConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\nrequest_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x31\n\x05needs\x18\x03 \x01(\x0b\x32\".interchange.conversation.v1.Needs\"\x9a\x01\n\x16\x45ndConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\nrequest_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12@\n\x06reason\x18\x03 \x01(\x0e\x32&.interchange.conversation.v1.EndReasonB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\x98\x01\n\x19ReopenConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\nrequest_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12;\n\x05route\x18\x03 \x01(\x0e\x32\".interchange.conversation.v1.RouteB\x08\xbaH\x05\x82\x01\x02\x10\x01\"=\n\x18WatchConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01*>\n\x05Route\x12\x15\n\x11ROUTE_UNSPECIFIED\x10\x00\x12\r\n\tROUTE_BOT\x10\x01\x12\x0f\n\x0bROUTE_QUEUE\x10\x02\x32\xe8\x0b\n\x13\x43onversationService\x12\xa9\x01\n\x11StartConversation\x12\x35.interchange.conversation.v1.StartConversationRequest\x1a).interchange.conversation.v1.Conversation\"2\xaa\xbb\x18\x12\x63onversation.start\x82\xd3\xe4\x93\x02\x16\"\x11/v1/conversations:\x01*\x12\xb7\x01\n\x0fGetConversation\x12\x33.interchange.conversation.v1.GetConversationRequest\x1a).interchange.conversation.v1.Conversation\"D\xaa\xbb\x18\x11\x63onversation.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02%\x12#/v1/conversations/{conversation_id}\x12\xb6\x01\n\x11ListConversations\x12\x35.interchange.conversation.v1.ListConversationsRequest\x1a\x36.interchange.conversation.v1.ListConversationsResponse\"2\xaa\xbb\x18\x11\x63onversation.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/conversations\x12\xc9\x01\n\x13HandOffConversation\x12\x37.interchange.conversation.v1.HandOffConversationRequest\x1a).interchange.conversation.v1.Conversation\"N\xaa\xbb\x18\x14\x63onversation.handoff\x82\xd3\xe4\x93\x02\x30\"+/v1/conversations/{conversation_id}:handOff:\x01*\x12\xcd\x01\n\x14TransferConversation\x12\x38.interchange.conversation.v1.TransferConversationRequest\x1a).interchange.conversation.v1.Conversation\"P\xaa\xbb\x18\x15\x63onversation.transfer\x82\xd3\xe4\x93\x02\x31\",/v1/conversations/{conversation_id}:transfer:\x01*\x12\xb9\x01\n\x0f\x45ndConversation\x12\x33.interchange.conversation.v1.EndConversationRequest\x1a).interchange.conversation.v1.Conversation\"F\xaa\xbb\x18\x10\x63onversation.end\x82\xd3\xe4\x93\x02,\"\'/v1/conversations/{conversation_id}:end:\x01*\x12\xc4\x01\n\x12ReopenConversation\x12\x36.interchange.conversation.v1.ReopenConversationRequest\x1a).interchange.conversation.v1.Conversation\"K\xaa\xbb\x18\x12\x63onversation.start\x82\xd3\xe4\x93\x02/\"*/v1/conversations/{conversation_id}:reopen:\x01*\x12\x92\x01\n\x11WatchConversation\x12\x35.interchange.conversation.v1.WatchConversationRequest\x1a).interchange.conversation.v1.Conversation\"\x19\xaa\xbb\x18\x11\x63onversation.read\xb0\xbb\x18\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n6interchange/conversation/v1/conversation_service.proto\x12\x1binterchange.conversation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a.interchange/conversation/v1/conversation.proto\x1a$interchange/options/v1/options.proto\"\xeb\x02\n\x18StartConversationRequest\x12(\n\nrequest_id\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[!-~]{0,64}$\x12\x1c\n\x0b\x63ustomer_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1e\n\rcustomer_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12?\n\x07\x63hannel\x18\x04 \x01(\x0e\x32$.interchange.conversation.v1.ChannelB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12;\n\x05route\x18\x05 \x01(\x0e\x32\".interchange.conversation.v1.RouteB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12(\n\x06\x62ot_id\x18\x06 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[a-z0-9-]{0,32}$\x12\x31\n\x05needs\x18\x07 \x01(\x0b\x32\".interchange.conversation.v1.Needs\x12\x0c\n\x04text\x18\x08 \x01(\t\";\n\x16GetConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\x90\x02\n\x18ListConversationsRequest\x12\x1c\n\x0b\x63ustomer_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x19\n\x08\x61gent_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12=\n\x06status\x18\x03 \x01(\x0e\x32#.interchange.conversation.v1.StatusB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12?\n\x07\x63hannel\x18\x04 \x01(\x0e\x32$.interchange.conversation.v1.ChannelB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"v\n\x19ListConversationsResponse\x12@\n\rconversations\x18\x01 \x03(\x0b\x32).interchange.conversation.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9c\x01\n\x1aHandOffConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12(\n\nrequest_id\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[!-~]{0,64}$\x12\x31\n\x05needs\x18\x03 \x01(\x0b\x32\".interchange.conversation.v1.Needs\"\x9d\x01\n\x1bTransferConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12(\n\nrequest_id\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[!-~]{0,64}$\x12\x31\n\x05needs\x18\x03 \x01(\x0b\x32\".interchange.conversation.v1.Needs\"\xa7\x01\n\x16\x45ndConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12(\n\nrequest_id\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[!-~]{0,64}$\x12@\n\x06reason\x18\x03 \x01(\x0e\x32&.interchange.conversation.v1.EndReasonB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xa5\x01\n\x19ReopenConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12(\n\nrequest_id\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[!-~]{0,64}$\x12;\n\x05route\x18\x03 \x01(\x0e\x32\".interchange.conversation.v1.RouteB\x08\xbaH\x05\x82\x01\x02\x10\x01\"=\n\x18WatchConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01*>\n\x05Route\x12\x15\n\x11ROUTE_UNSPECIFIED\x10\x00\x12\r\n\tROUTE_BOT\x10\x01\x12\x0f\n\x0bROUTE_QUEUE\x10\x02\x32\xe8\x0b\n\x13\x43onversationService\x12\xa9\x01\n\x11StartConversation\x12\x35.interchange.conversation.v1.StartConversationRequest\x1a).interchange.conversation.v1.Conversation\"2\xaa\xbb\x18\x12\x63onversation.start\x82\xd3\xe4\x93\x02\x16\"\x11/v1/conversations:\x01*\x12\xb7\x01\n\x0fGetConversation\x12\x33.interchange.conversation.v1.GetConversationRequest\x1a).interchange.conversation.v1.Conversation\"D\xaa\xbb\x18\x11\x63onversation.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02%\x12#/v1/conversations/{conversation_id}\x12\xb6\x01\n\x11ListConversations\x12\x35.interchange.conversation.v1.ListConversationsRequest\x1a\x36.interchange.conversation.v1.ListConversationsResponse\"2\xaa\xbb\x18\x11\x63onversation.read\xb0\xbb\x18\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/conversations\x12\xc9\x01\n\x13HandOffConversation\x12\x37.interchange.conversation.v1.HandOffConversationRequest\x1a).interchange.conversation.v1.Conversation\"N\xaa\xbb\x18\x14\x63onversation.handoff\x82\xd3\xe4\x93\x02\x30\"+/v1/conversations/{conversation_id}:handOff:\x01*\x12\xcd\x01\n\x14TransferConversation\x12\x38.interchange.conversation.v1.TransferConversationRequest\x1a).interchange.conversation.v1.Conversation\"P\xaa\xbb\x18\x15\x63onversation.transfer\x82\xd3\xe4\x93\x02\x31\",/v1/conversations/{conversation_id}:transfer:\x01*\x12\xb9\x01\n\x0f\x45ndConversation\x12\x33.interchange.conversation.v1.EndConversationRequest\x1a).interchange.conversation.v1.Conversation\"F\xaa\xbb\x18\x10\x63onversation.end\x82\xd3\xe4\x93\x02,\"\'/v1/conversations/{conversation_id}:end:\x01*\x12\xc4\x01\n\x12ReopenConversation\x12\x36.interchange.conversation.v1.ReopenConversationRequest\x1a).interchange.conversation.v1.Conversation\"K\xaa\xbb\x18\x12\x63onversation.start\x82\xd3\xe4\x93\x02/\"*/v1/conversations/{conversation_id}:reopen:\x01*\x12\x92\x01\n\x11WatchConversation\x12\x35.interchange.conversation.v1.WatchConversationRequest\x1a).interchange.conversation.v1.Conversation\"\x19\xaa\xbb\x18\x11\x63onversation.read\xb0\xbb\x18\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'interchange.conversation.v1
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STARTCONVERSATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_STARTCONVERSATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_STARTCONVERSATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\021r\0172\r^[!-~]{0,64}$'
   _globals['_STARTCONVERSATIONREQUEST'].fields_by_name['customer_id']._loaded_options = None
   _globals['_STARTCONVERSATIONREQUEST'].fields_by_name['customer_id']._serialized_options = b'\272H\004r\002\030@'
   _globals['_STARTCONVERSATIONREQUEST'].fields_by_name['customer_name']._loaded_options = None
@@ -46,7 +46,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTCONVERSATIONREQUEST'].fields_by_name['route']._loaded_options = None
   _globals['_STARTCONVERSATIONREQUEST'].fields_by_name['route']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_STARTCONVERSATIONREQUEST'].fields_by_name['bot_id']._loaded_options = None
-  _globals['_STARTCONVERSATIONREQUEST'].fields_by_name['bot_id']._serialized_options = b'\272H\004r\002\030 '
+  _globals['_STARTCONVERSATIONREQUEST'].fields_by_name['bot_id']._serialized_options = b'\272H\025r\0232\021^[a-z0-9-]{0,32}$'
   _globals['_GETCONVERSATIONREQUEST'].fields_by_name['conversation_id']._loaded_options = None
   _globals['_GETCONVERSATIONREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTCONVERSATIONSREQUEST'].fields_by_name['customer_id']._loaded_options = None
@@ -64,21 +64,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HANDOFFCONVERSATIONREQUEST'].fields_by_name['conversation_id']._loaded_options = None
   _globals['_HANDOFFCONVERSATIONREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_HANDOFFCONVERSATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_HANDOFFCONVERSATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_HANDOFFCONVERSATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\021r\0172\r^[!-~]{0,64}$'
   _globals['_TRANSFERCONVERSATIONREQUEST'].fields_by_name['conversation_id']._loaded_options = None
   _globals['_TRANSFERCONVERSATIONREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_TRANSFERCONVERSATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_TRANSFERCONVERSATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_TRANSFERCONVERSATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\021r\0172\r^[!-~]{0,64}$'
   _globals['_ENDCONVERSATIONREQUEST'].fields_by_name['conversation_id']._loaded_options = None
   _globals['_ENDCONVERSATIONREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_ENDCONVERSATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_ENDCONVERSATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_ENDCONVERSATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\021r\0172\r^[!-~]{0,64}$'
   _globals['_ENDCONVERSATIONREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_ENDCONVERSATIONREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_REOPENCONVERSATIONREQUEST'].fields_by_name['conversation_id']._loaded_options = None
   _globals['_REOPENCONVERSATIONREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_REOPENCONVERSATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_REOPENCONVERSATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_REOPENCONVERSATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\021r\0172\r^[!-~]{0,64}$'
   _globals['_REOPENCONVERSATIONREQUEST'].fields_by_name['route']._loaded_options = None
   _globals['_REOPENCONVERSATIONREQUEST'].fields_by_name['route']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_WATCHCONVERSATIONREQUEST'].fields_by_name['conversation_id']._loaded_options = None
@@ -99,26 +99,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONVERSATIONSERVICE'].methods_by_name['ReopenConversation']._serialized_options = b'\252\273\030\022conversation.start\202\323\344\223\002/\"*/v1/conversations/{conversation_id}:reopen:\001*'
   _globals['_CONVERSATIONSERVICE'].methods_by_name['WatchConversation']._loaded_options = None
   _globals['_CONVERSATIONSERVICE'].methods_by_name['WatchConversation']._serialized_options = b'\252\273\030\021conversation.read\260\273\030\001'
-  _globals['_ROUTE']._serialized_start=1692
-  _globals['_ROUTE']._serialized_end=1754
+  _globals['_ROUTE']._serialized_start=1774
+  _globals['_ROUTE']._serialized_end=1836
   _globals['_STARTCONVERSATIONREQUEST']._serialized_start=233
-  _globals['_STARTCONVERSATIONREQUEST']._serialized_end=566
-  _globals['_GETCONVERSATIONREQUEST']._serialized_start=568
-  _globals['_GETCONVERSATIONREQUEST']._serialized_end=627
-  _globals['_LISTCONVERSATIONSREQUEST']._serialized_start=630
-  _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=902
-  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=904
-  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=1022
-  _globals['_HANDOFFCONVERSATIONREQUEST']._serialized_start=1025
-  _globals['_HANDOFFCONVERSATIONREQUEST']._serialized_end=1168
-  _globals['_TRANSFERCONVERSATIONREQUEST']._serialized_start=1171
-  _globals['_TRANSFERCONVERSATIONREQUEST']._serialized_end=1315
-  _globals['_ENDCONVERSATIONREQUEST']._serialized_start=1318
-  _globals['_ENDCONVERSATIONREQUEST']._serialized_end=1472
-  _globals['_REOPENCONVERSATIONREQUEST']._serialized_start=1475
-  _globals['_REOPENCONVERSATIONREQUEST']._serialized_end=1627
-  _globals['_WATCHCONVERSATIONREQUEST']._serialized_start=1629
-  _globals['_WATCHCONVERSATIONREQUEST']._serialized_end=1690
-  _globals['_CONVERSATIONSERVICE']._serialized_start=1757
-  _globals['_CONVERSATIONSERVICE']._serialized_end=3269
+  _globals['_STARTCONVERSATIONREQUEST']._serialized_end=596
+  _globals['_GETCONVERSATIONREQUEST']._serialized_start=598
+  _globals['_GETCONVERSATIONREQUEST']._serialized_end=657
+  _globals['_LISTCONVERSATIONSREQUEST']._serialized_start=660
+  _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=932
+  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=934
+  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=1052
+  _globals['_HANDOFFCONVERSATIONREQUEST']._serialized_start=1055
+  _globals['_HANDOFFCONVERSATIONREQUEST']._serialized_end=1211
+  _globals['_TRANSFERCONVERSATIONREQUEST']._serialized_start=1214
+  _globals['_TRANSFERCONVERSATIONREQUEST']._serialized_end=1371
+  _globals['_ENDCONVERSATIONREQUEST']._serialized_start=1374
+  _globals['_ENDCONVERSATIONREQUEST']._serialized_end=1541
+  _globals['_REOPENCONVERSATIONREQUEST']._serialized_start=1544
+  _globals['_REOPENCONVERSATIONREQUEST']._serialized_end=1709
+  _globals['_WATCHCONVERSATIONREQUEST']._serialized_start=1711
+  _globals['_WATCHCONVERSATIONREQUEST']._serialized_end=1772
+  _globals['_CONVERSATIONSERVICE']._serialized_start=1839
+  _globals['_CONVERSATIONSERVICE']._serialized_end=3351
 # @@protoc_insertion_point(module_scope)

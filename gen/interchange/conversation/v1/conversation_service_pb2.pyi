@@ -59,7 +59,9 @@ class StartConversationRequest(_message.Message):
     NEEDS_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Idempotency key, at most 64 printable characters, kept for seven days."""
+    """Idempotency key of the caller, at most 64 of the characters `!` to `~`,
+    kept for seven days.
+    """
     customer_id: _builtins.str
     """Customer; the caller himself when empty, and always for a customer."""
     customer_name: _builtins.str
@@ -200,7 +202,9 @@ class HandOffConversationRequest(_message.Message):
     conversation_id: _builtins.str
     """Id of the conversation."""
     request_id: _builtins.str
-    """Idempotency key, at most 64 printable characters, kept for seven days."""
+    """Idempotency key of the caller, at most 64 of the characters `!` to `~`,
+    kept for seven days.
+    """
     @_builtins.property
     def needs(self) -> _conversation_pb2.Needs:
         """What the agent needs; as given at the start when absent."""
@@ -232,10 +236,14 @@ class TransferConversationRequest(_message.Message):
     conversation_id: _builtins.str
     """Id of the conversation."""
     request_id: _builtins.str
-    """Idempotency key, at most 64 printable characters, kept for seven days."""
+    """Idempotency key of the caller, at most 64 of the characters `!` to `~`,
+    kept for seven days.
+    """
     @_builtins.property
     def needs(self) -> _conversation_pb2.Needs:
-        """What the next agent needs; the one who transfers is excluded by himself."""
+        """What the next agent needs; as at the last hand-over when absent. The agent
+        who answers now is excluded by himself.
+        """
 
     def __init__(
         self,
@@ -264,7 +272,9 @@ class EndConversationRequest(_message.Message):
     conversation_id: _builtins.str
     """Id of the conversation."""
     request_id: _builtins.str
-    """Idempotency key, at most 64 printable characters, kept for seven days."""
+    """Idempotency key of the caller, at most 64 of the characters `!` to `~`,
+    kept for seven days.
+    """
     reason: _conversation_pb2.EndReason.ValueType
     """Why; resolved when not given."""
     def __init__(
@@ -294,7 +304,9 @@ class ReopenConversationRequest(_message.Message):
     conversation_id: _builtins.str
     """Id of the conversation."""
     request_id: _builtins.str
-    """Idempotency key, at most 64 printable characters, kept for seven days."""
+    """Idempotency key of the caller, at most 64 of the characters `!` to `~`,
+    kept for seven days.
+    """
     route: Global___Route.ValueType
     """Who answers first."""
     def __init__(
