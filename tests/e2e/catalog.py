@@ -28,6 +28,7 @@ class Rpc:
     server_streaming: bool
     permission: str
     safe: bool
+    internal: bool
     faces: tuple[tuple[str, str], ...]
     """Verb and template of each REST face."""
 
@@ -64,10 +65,15 @@ def _rpc(method: MethodDescriptor) -> Rpc:
         server_streaming=method.server_streaming,
         permission=options[options_pb2.permission],
         safe=options[options_pb2.safe],
+        internal=options[options_pb2.internal],
         faces=tuple((verb.upper(), getattr(rule, verb)) for verb, rule in verbs),
     )
 
 
-RPCS = tuple(_read())
-RPC = {rpc.name: rpc for rpc in RPCS}
-assert len(RPC) == len(RPCS), "two rpcs share a name"
+_ALL = tuple(_read())
+RPCS = tuple(rpc for rpc in _ALL if not rpc.internal)
+"""Those that a caller reaches."""
+INTERNAL = tuple(rpc for rpc in _ALL if rpc.internal)
+"""Those that only services call."""
+RPC = {rpc.name: rpc for rpc in _ALL}
+assert len(RPC) == len(_ALL), "two rpcs share a name"

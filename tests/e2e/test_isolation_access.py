@@ -9,12 +9,13 @@ from interchange.account.v1.account_service_pb2 import ListAccountsRequest
 from interchange.instrument.v1.instrument_service_pb2 import ListInstrumentsRequest
 
 from services.common.identity import ROLES
-from tests.e2e.catalog import RPCS, Rpc
+from tests.e2e.catalog import INTERNAL, RPCS, Rpc
 from tests.e2e.door import Caller, Door
 from tests.e2e.refusals import Refusal, of_error, of_json
 from tests.e2e.world import World, namesake
 
 PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED.value[0]
+UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED.value[0]
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED.value[0]
 NO_ROLE = "visitor"
 """A role that holds no permission at all."""
@@ -39,6 +40,11 @@ async def test_nobody_calls_without_a_token(door: Door, rpc: Rpc) -> None:
     nobody = Caller(door, "", token="")
 
     assert (await refused(nobody, rpc)).code == UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("rpc", INTERNAL, ids=str)
+async def test_nobody_calls_from_outside_what_is_for_services(door: Door, rpc: Rpc) -> None:
+    assert (await refused(door.caller(), rpc)).code == UNIMPLEMENTED
 
 
 @pytest.mark.parametrize(("verb", "path"), FACES)
