@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
-from . import jwt, lua, transcoder
+from . import jwt, lua, query_token, reserved, transcoder
 from .config import Config
 from .descriptors import Descriptors, Rpc
 from .listener import OWN_PREFIXES
@@ -14,13 +14,17 @@ from .routes import BUFFER
 
 ORDER = (
     "envoy.filters.http.grpc_web",
+    query_token.FILTER,
     jwt.FILTER,
+    reserved.FILTER,
     BUFFER,
     lua.FILTER,
     transcoder.FILTER,
     "envoy.filters.http.router",
 )
 HARMLESS_RETRIES = frozenset({"connect-failure", "refused-stream"})
+SOCKET = {"path": jwt.WEBSOCKET_PATH}
+"""The only path that may bring its token later."""
 GRPC = {"content-type": "application/grpc"}
 VERBS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
@@ -46,6 +50,8 @@ def _problems(config: Config) -> Iterator[str]:
             if jwt.FILTER in filters:
                 yield from (f"{name}: {p}" for p in _tokens(filters[jwt.FILTER], routes))
                 yield from (f"{name}: {p}" for p in _stripping(manager))
+                if reserved.FILTER not in filters:
+                    yield f"{name}: tokens may give the roles of services"
             elif not _is_loopback(listener):
                 yield f"{name}: asks for no token and is not on loopback"
             if transcoder.FILTER in filters:
@@ -105,7 +111,8 @@ def _tokens(jwt_filter: Config, routes: list[Config]) -> Iterator[str]:
     for rule in rules:
         match = rule["match"]
         opened = match.get("path") == jwt.HEALTH_PATH or match.get("prefix") in jwt.OPEN_PREFIXES
-        if not opened and "requires" not in rule:
+        later = "allow_missing" in str(rule.get("requires")) and match != SOCKET
+        if not opened and ("requires" not in rule or later):
             yield f"{match} needs no token"
     for route in routes:
         path = _sample(route["match"])
@@ -127,7 +134,11 @@ def _rpcs(transcoder_filter: Config, routes: list[Config]) -> Iterator[str]:
     for rpc in descriptors.rpcs:
         if rpc.service not in fields["services"]:
             yield f"{rpc.service} is not transcoded"
-        yield from _leads(rpc, _first(routes, rpc.path, {":method": "POST", **GRPC}), rpc.path)
+        by_grpc = _first(routes, rpc.path, {":method": "POST", **GRPC})
+        if rpc.internal:
+            yield from _hidden(rpc, by_grpc)
+            continue
+        yield from _leads(rpc, by_grpc, rpc.path)
         for binding in rpc.bindings:
             path = _anonymous(binding.template)
             face = f"{binding.verb} {binding.template}"
@@ -139,6 +150,14 @@ def _rpcs(transcoder_filter: Config, routes: list[Config]) -> Iterator[str]:
             if missing:
                 yield f"{face}: {', '.join(sorted(missing))} is off"
     yield from _other_verbs(descriptors, routes)
+
+
+def _hidden(rpc: Rpc, route: Config) -> Iterator[str]:
+    """Find internal rpcs that callers from outside could reach."""
+    if "route" in route:
+        yield f"{rpc.path}: is internal and has a route"
+    if rpc.bindings:
+        yield f"{rpc.path}: is internal and has a REST face"
 
 
 def _leads(rpc: Rpc, route: Config, face: str) -> Iterator[str]:
@@ -153,7 +172,7 @@ def _leads(rpc: Rpc, route: Config, face: str) -> Iterator[str]:
 
 def _other_verbs(descriptors: Descriptors, routes: list[Config]) -> Iterator[str]:
     """Find verbs without a binding that are forwarded all the same."""
-    bound = {(b.verb, _anonymous(b.template)) for rpc in descriptors.rpcs for b in rpc.bindings}
+    bound = {(b.verb, _anonymous(b.template)) for rpc in descriptors.public for b in rpc.bindings}
     for path in sorted({path for _, path in bound}):
         for verb in sorted(VERBS - {verb for verb, each in bound if each == path}):
             if "route" in _first(routes, path, {":method": verb}):

@@ -8,6 +8,9 @@ Endpoint = tuple[str, int]
 """Address and port of a process."""
 
 BUFFER_BYTES = 1024 * 1024
+SOCKET_BUFFER_BYTES = 32 * 1024
+SOCKETS_MAX = 20_000
+"""Connections from outside, and sockets of the gateways behind this Envoy."""
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -25,9 +28,20 @@ def cluster(name: str, endpoints: Sequence[Endpoint]) -> Config:
     }
 
 
-def plain_cluster(name: str, endpoints: Sequence[Endpoint]) -> Config:
-    """Return a cluster that speaks HTTP/1.1, as WebSocket servers do."""
-    return {**_base(name, endpoints), "outlier_detection": _outlier_detection()}
+def socket_cluster(name: str, endpoints: Sequence[Endpoint]) -> Config:
+    """Return the cluster of a WebSocket server: HTTP/1.1, one connection a socket.
+
+    All sockets come back at once when an instance goes, so connections, what waits
+    for one and what was refused one have the same bound: only a refused connection
+    is tried again, and that costs nothing. A socket carries small frames: little may
+    gather between a server and a client that does not read.
+    """
+    return {
+        **_base(name, endpoints),
+        "per_connection_buffer_limit_bytes": SOCKET_BUFFER_BYTES,
+        "circuit_breakers": _circuit_breakers(SOCKETS_MAX, SOCKETS_MAX, SOCKETS_MAX, 100),
+        "outlier_detection": _outlier_detection(),
+    }
 
 
 def collector_cluster(name: str, endpoint: Endpoint) -> Config:
@@ -54,7 +68,7 @@ def _base(name: str, endpoints: Sequence[Endpoint]) -> Config:
         # and callers wait for a connection instead of reading UNAVAILABLE.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
-        "circuit_breakers": _circuit_breakers(),
+        "circuit_breakers": _circuit_breakers(256, 1024, 4096, 20),
         "load_assignment": _assignment(name, endpoints),
     }
 
@@ -94,15 +108,20 @@ def _outlier_detection() -> Config:
     }
 
 
-def _circuit_breakers() -> Config:
+def _circuit_breakers(
+    connections: int, pending: int, requests: int, retries_percent: int
+) -> Config:
     return {
         "thresholds": [
             {
-                "max_connections": 256,
-                "max_pending_requests": 1024,
-                "max_requests": 4096,
+                "max_connections": connections,
+                "max_pending_requests": pending,
+                "max_requests": requests,
                 # Few calls at a time leave a percentage at zero retries (trap 13).
-                "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 10},
+                "retry_budget": {
+                    "budget_percent": {"value": retries_percent},
+                    "min_retry_concurrency": 10,
+                },
             }
         ]
     }

@@ -48,6 +48,8 @@ class Rpc:
     """True when either side streams."""
     safe: bool
     """True when Envoy may repeat the call."""
+    internal: bool
+    """True when only services call it: the edge must not know it."""
     bindings: tuple[Binding, ...]
     """Its REST faces."""
 
@@ -75,6 +77,11 @@ class Descriptors:
     def read(cls, path: Path) -> "Descriptors":
         """Read the set that `protoc --include_imports` wrote."""
         return cls(path.read_bytes())
+
+    @property
+    def public(self) -> tuple[Rpc, ...]:
+        """The rpcs that callers from outside may know."""
+        return tuple(rpc for rpc in self.rpcs if not rpc.internal)
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -112,6 +119,7 @@ def _rpcs(files: descriptor_pb2.FileDescriptorSet) -> Iterator[Rpc]:
                     request=method.input_type.removeprefix("."),
                     streaming=method.client_streaming or method.server_streaming,
                     safe=method.options.Extensions[options_pb2.safe],
+                    internal=method.options.Extensions[options_pb2.internal],
                     bindings=tuple(_bindings(method.options)),
                 )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import cluster, jwt, listener, routes, tracing
+from . import cluster, jwt, listener, query_token, reserved, routes, tracing
 from .access_log import access_log
 from .cluster import Endpoint
 from .config import Config, socket_address
@@ -76,7 +76,9 @@ def _edge(settings: EdgeSettings, descriptors: Descriptors) -> Config:
     # buffer, so that strangers can't make us hold their megabyte.
     filters = [
         listener.grpc_web(),
+        query_token.query_token(),
         jwt.jwt(_jwks(settings.jwks), settings.issuer, settings.audience, websocket=websocket),
+        reserved.reserved(),
         listener.buffer(),
         lua(descriptors),
         transcoder(descriptors),
@@ -108,20 +110,20 @@ def _clusters(settings: EdgeSettings, descriptors: Descriptors) -> list[Config]:
     mesh = {each: None for name in descriptors.clusters for each in endpoints.get(name, ())}
     services.append(cluster.cluster(routes.MESH, list(mesh)))
     if routes.GATEWAY in endpoints:
-        services.append(cluster.plain_cluster(routes.GATEWAY, endpoints[routes.GATEWAY]))
+        services.append(cluster.socket_cluster(routes.GATEWAY, endpoints[routes.GATEWAY]))
     if settings.collector is not None:
         services.append(cluster.collector_cluster(tracing.COLLECTOR, settings.collector))
     return services
 
 
 def _overload() -> Config:
-    """Bound the connections of all listeners; Envoy's own default is no bound."""
+    """Bound the connections from outside; Envoy's own default is no bound."""
     monitor = "envoy.resource_monitors.global_downstream_max_connections"
     message = (
         "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
     )
     url = f"type.googleapis.com/{message}"
-    limit = {"@type": url, "max_active_downstream_connections": 20_000}
+    limit = {"@type": url, "max_active_downstream_connections": cluster.SOCKETS_MAX}
     return {"resource_monitors": [{"name": monitor, "typed_config": limit}]}
 
 

@@ -1,5 +1,8 @@
 """Tokens: who calls, verified at the edge."""
 
+from collections.abc import Mapping
+
+from . import query_token
 from .config import Config, extension
 
 FILTER = "envoy.filters.http.jwt_authn"
@@ -14,6 +17,9 @@ IDENTITY = {
 
 Roles are one string with spaces: an array would arrive as base64 of its JSON (trap 9).
 """
+
+EXPIRES = {"x-interchange-expires": "exp"}
+"""Tells the gateway when to close a socket whose token it has not seen."""
 
 HEALTH_PATH = "/health"
 OPEN_PREFIXES = (
@@ -30,19 +36,25 @@ def jwt(jwks: str, issuer: str, audience: str, *, websocket: bool) -> Config:
     """Return the filter: every path needs a token, except health and reflection.
 
     The rules do not depend on the routes, so a path without a route needs a token
-    too, and no route can be forgotten (trap 1).
+    too, and no route can be forgotten (trap 1). A WebSocket may bring its token
+    later, in a sub-protocol or a frame, to the gateway, which then verifies it;
+    one that it brings here must be good.
     """
     # Named, because by default Envoy also takes a token from the query, on any path.
     header = {"name": "authorization", "value_prefix": "Bearer "}
-    providers = {"bearer": _provider(jwks, issuer, audience) | {"from_headers": [header]}}
+    provider = _provider(jwks, issuer, audience)
+    providers = {"bearer": provider | {"from_headers": [header]}}
     rules: list[Config] = [{"match": {"path": HEALTH_PATH}}]
     rules += [{"match": {"prefix": prefix}} for prefix in OPEN_PREFIXES]
     if websocket:
-        # A browser can't set headers on a WebSocket; forward=false takes the
-        # token out of the query before anything logs it.
-        providers["query"] = _provider(jwks, issuer, audience) | {"from_params": ["access_token"]}
-        either = {"requirements": [{"provider_name": name} for name in ("bearer", "query")]}
-        rules.append({"match": {"path": WEBSOCKET_PATH}, "requires": {"requires_any": either}})
+        claims = [*provider["claim_to_headers"], *_claim_headers(EXPIRES)]
+        socket = provider | {"claim_to_headers": claims}
+        providers["socket_bearer"] = socket | {"from_headers": [header]}
+        # A browser can't set headers on a WebSocket.
+        providers["socket_query"] = socket | {"from_headers": [{"name": query_token.HEADER}]}
+        either = [{"provider_name": name} for name in ("socket_bearer", "socket_query")]
+        requires = {"requires_any": {"requirements": [*either, {"allow_missing": {}}]}}
+        rules.append({"match": {"path": WEBSOCKET_PATH}, "requires": requires})
     rules.append({"match": {"prefix": "/"}, "requires": {"provider_name": "bearer"}})
     return extension(FILTER, MESSAGE, providers=providers, rules=rules)
 
@@ -58,7 +70,9 @@ def _provider(jwks: str, issuer: str, audience: str) -> Config:
         # everything else here. Expiry is checked all the same.
         "jwt_cache_config": {"jwt_cache_size": 1000},
         "forward": False,
-        "claim_to_headers": [
-            {"header_name": header, "claim_name": claim} for header, claim in IDENTITY.items()
-        ],
+        "claim_to_headers": _claim_headers(IDENTITY),
     }
+
+
+def _claim_headers(headers: Mapping[str, str]) -> list[Config]:
+    return [{"header_name": header, "claim_name": claim} for header, claim in headers.items()]

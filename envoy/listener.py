@@ -55,7 +55,8 @@ def egress_listener(
         "preserve_external_request_id": True,
         "common_http_protocol_options": {"idle_timeout": "3600s"},
     }
-    return _listener("egress", address, manager)
+    # However many come from outside, the services still reach each other.
+    return {**_listener("egress", address, manager), "ignore_global_conn_limit": True}
 
 
 def buffer() -> Config:

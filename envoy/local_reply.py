@@ -10,6 +10,9 @@ TOKEN_ERRORS = (
 )
 """Detail of the refusal, reason and message; all other tokens are invalid."""
 
+RESERVED = ("rbac_access_denied", "ROLE_RESERVED", "the token gives a role that no token may give")
+"""Detail of the refusal, reason and message."""
+
 REFUSED = "jwt_authn_access_denied"
 INVALID = "TOKEN_INVALID"
 
@@ -44,6 +47,8 @@ def local_reply() -> Config:
         {"filter": _all(_rest(), _details(REFUSED)), "status_code": 401, **_body(16, INVALID)},
         {"filter": _details(REFUSED), "status_code": 401},
     ]
+    detail, reason, text = RESERVED
+    mappers.append({"filter": _all(_rest(), _details(detail)), **_body(7, reason, text)})
     mappers += [
         {"filter": _all(_rest(), _status(status)), **_body(code, reason)}
         for status, code, reason in STATUS_ERRORS

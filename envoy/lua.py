@@ -37,7 +37,7 @@ def _key(rpc: Rpc, binding: Binding) -> str:
 
 def _rpcs(descriptors: Descriptors) -> str:
     lines = []
-    for rpc in descriptors.rpcs:
+    for rpc in descriptors.public:
         for binding in rpc.bindings:
             # With body "*" nothing is left for the query (google/api/http.proto).
             query = "false" if binding.body == "*" else f'"{rpc.request}"'
@@ -64,7 +64,7 @@ def _body(descriptors: Descriptors, rpc: Rpc, binding: Binding) -> str:
 
 
 def _messages(descriptors: Descriptors) -> str:
-    roots = (rpc.request for rpc in descriptors.rpcs if rpc.bindings)
+    roots = (rpc.request for rpc in descriptors.public if rpc.bindings)
     found: dict[str, Descriptor] = {}
     for root in roots:
         _collect(descriptors.message(root), found)

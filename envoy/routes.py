@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from . import lua, transcoder
+from . import lua, query_token, transcoder
 from .config import Config, typed
 from .descriptors import Binding, Descriptors, Rpc
 from .jwt import HEALTH_PATH, OPEN_PREFIXES, WEBSOCKET_PATH
@@ -27,19 +27,22 @@ STREAM_IDLE_MAX_S = 3600
 
 
 def edge_routes(descriptors: Descriptors, *, websocket: bool) -> Config:
-    """Return the routes of the edge: gRPC, REST, health, and 404 for all else."""
+    """Return the routes of the edge: gRPC, REST, health, and 404 for all else.
+
+    Internal rpcs are among all else: here they look as if they were not there.
+    """
     routes = [_health()]
-    routes += [_grpc(rpc) for rpc in descriptors.rpcs]
+    routes += [_grpc(rpc) for rpc in descriptors.public]
     routes += [_open(prefix) for prefix in OPEN_PREFIXES]
     if websocket:
         routes.append(_websocket())
-    routes += _rest_routes(descriptors.rpcs)
+    routes += _rest_routes(descriptors.public)
     routes.append(_nothing())
     return _virtual_host("edge", routes)
 
 
 def egress_routes(descriptors: Descriptors) -> Config:
-    """Return the routes between services: gRPC only."""
+    """Return the routes between services: gRPC only, internal rpcs too."""
     routes = [_grpc(rpc) for rpc in descriptors.rpcs]
     return _virtual_host("egress", [*routes, _nothing()])
 
@@ -82,9 +85,16 @@ def _websocket() -> Config:
         "match": {"path": WEBSOCKET_PATH},
         "route": {
             "cluster": GATEWAY,
+            # A socket lives as long as both sides like: the gateway pings, and closes
+            # it when its token runs out.
             "timeout": "0s",
             "idle_timeout": f"{STREAM_IDLE_MAX_S}s",
             "upgrade_configs": [{"upgrade_type": "websocket"}],
+            "retry_policy": _retries(safe=False),
+        },
+        "request_headers_to_remove": [query_token.HEADER],
+        "typed_per_filter_config": {
+            query_token.FILTER: typed("envoy.config.route.v3.FilterConfig", config={}),
         },
     }
 

@@ -19,6 +19,7 @@ from interchange.instrument.v1 import (
     instrument_service_pb2_grpc,
 )
 from interchange.position.v1 import position_service_pb2, position_service_pb2_grpc
+from interchange.session.v1 import session_pb2, session_service_pb2, session_service_pb2_grpc
 from interchange.trade.v1 import trade_pb2, trade_service_pb2, trade_service_pb2_grpc
 from interchange_envoy import binary
 from interchange_envoy.edge import EdgeSettings, bootstrap
@@ -136,6 +137,19 @@ class PositionDouble(position_service_pb2_grpc.PositionServiceServicer):
             yield position_service_pb2.WatchPositionsResponse()
 
 
+class SessionDouble(session_service_pb2_grpc.SessionServiceServicer):
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+
+    async def EndSession(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.seen.add("EndSession", request, context)
+        return session_pb2.Session(session_id=request.session_id)
+
+    async def HeartbeatInstance(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.seen.add("HeartbeatInstance", request, context)
+        return session_service_pb2.HeartbeatInstanceResponse(interval_ms=5000)
+
+
 @dataclass(frozen=True)
 class Edge:
     """A running Envoy with its callers' tools."""
@@ -172,6 +186,7 @@ async def services(seen: Seen) -> AsyncIterator[int]:
         InstrumentDouble(seen), server
     )
     position_service_pb2_grpc.add_PositionServiceServicer_to_server(PositionDouble(), server)
+    session_service_pb2_grpc.add_SessionServiceServicer_to_server(SessionDouble(seen), server)
     checks = health.aio.HealthServicer()
     await checks.set("", health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -196,7 +211,7 @@ async def edge(
         more = {"gateway": gateway} if gateway else {}
         values: dict[str, Any] = {
             "descriptors": DESCRIPTORS,
-            "endpoints": dict.fromkeys(("trade", "instrument", "position"), here) | more,
+            "endpoints": dict.fromkeys(("trade", "instrument", "position", "session"), here) | more,
             "access_log": scratch / "access.log",
             **changes,
         }

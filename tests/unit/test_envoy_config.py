@@ -146,6 +146,22 @@ def forward_any_verb(config: dict[str, Any]) -> None:
     del route(config, "GET /v1/trades")["match"]["headers"]
 
 
+def let_tokens_give_any_role(config: dict[str, Any]) -> None:
+    manager(config)["http_filters"].remove(http_filter(config, "envoy.filters.http.rbac"))
+
+
+def let_trades_come_without_a_token(config: dict[str, Any]) -> None:
+    rules = http_filter(config, "envoy.filters.http.jwt_authn")["typed_config"]["rules"]
+    either = {"requirements": [{"provider_name": "bearer"}, {"allow_missing": {}}]}
+    rules.insert(0, {"match": {"path": "/v1/trades"}, "requires": {"requires_any": either}})
+
+
+def show_an_internal_rpc(config: dict[str, Any]) -> None:
+    internal = next(rpc for rpc in Descriptors.read(DESCRIPTORS).rpcs if rpc.internal)
+    shown = {"match": {"path": internal.path}, "route": {"cluster": internal.cluster}}
+    edge_routes(config).insert(0, shown)
+
+
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [
@@ -161,6 +177,9 @@ def forward_any_verb(config: dict[str, Any]) -> None:
         (add_a_timeout, "turns its timeout off"),
         (let_unknown_fields_pass, "lua is off"),
         (forward_any_verb, "DELETE /v1/trades: is forwarded"),
+        (let_tokens_give_any_role, "tokens may give the roles of services"),
+        (let_trades_come_without_a_token, "'/v1/trades'} needs no token"),
+        (show_an_internal_rpc, "is internal and has a route"),
     ],
 )
 def test_a_fault_that_envoy_would_accept_is_found(
@@ -176,6 +195,6 @@ def test_a_fault_that_envoy_would_accept_is_found(
 def test_only_safe_methods_are_repeated_after_a_failure(sound: dict[str, Any]) -> None:
     by_path = {each["match"].get("path"): each for each in edge_routes(sound)}
 
-    for rpc in Descriptors.read(DESCRIPTORS).rpcs:
+    for rpc in Descriptors.read(DESCRIPTORS).public:
         retried = by_path[rpc.path]["route"]["retry_policy"]["retry_on"].split(",")
         assert ("unavailable" in retried) == rpc.safe, rpc.path
