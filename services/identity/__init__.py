@@ -1,0 +1,1 @@
+"""Who callers are: today visitors, later everybody."""
