@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from native import journal, lots, money, pgcopy
+from native import journal, lots, match, money, pgcopy
 from tests.native.reference import journal as journal_twin
 from tests.native.reference import lots as lots_twin
+from tests.native.reference import match as match_twin
 from tests.native.reference import money as money_twin
 from tests.native.reference import pgcopy as pgcopy_twin
 
@@ -30,6 +31,9 @@ ELEMENTS = 10_000
 POSITIONS = 500
 RATIO_MIN = 50
 SECONDS_A_SIDE = 0.4
+MATCH = "match.best, 32 skills"
+MATCH_US_MAX, MATCH_US_AIM = 100, 20
+"""For all of the agents."""
 
 
 class Row(NamedTuple):
@@ -75,6 +79,7 @@ def bench() -> list[Row]:
         *bench_lots(random, quantity, amount),
         *bench_journal(random, quantity, amount),
         bench_pgcopy(random, amount),
+        bench_match(random),
     ]
 
 
@@ -174,6 +179,31 @@ def bench_pgcopy(random: np.random.Generator, amount: Any) -> Row:
     return Row("pgcopy.encode_copy, 5 columns", best_ns(kernel), best_ns(twin))
 
 
+def bench_match(random: np.random.Generator) -> Row:
+    """Time the choice of 8 of so many agents with 32 skills, of which 5 are asked for."""
+    n = ELEMENTS
+    limit = random.integers(4, 12, n).astype(np.int32)
+    return compare(
+        MATCH,
+        match.best,
+        match_twin.best,
+        random.integers(0, 11, (32, n)).astype(np.uint8),
+        np.ones(n, np.uint8),
+        (random.random(n) * limit).astype(np.int32),
+        limit,
+        random.integers(0, 120_000, n).astype(np.int32),
+        random.integers(0, 900_000, n).astype(np.int32),
+        random.integers(0, 256, n).astype(np.uint8),
+        np.array([3, 5], np.int32),
+        np.array([2, 2], np.uint8),
+        np.array([7, 9, 11], np.int32),
+        np.array([8, 8, 4], np.uint8),
+        np.array([1, 2, 3], np.int32),
+        np.array([400, 300, 200, 200, 200], np.int32),
+        8,
+    )
+
+
 def main() -> None:
     """Print the table."""
     print(f"{ELEMENTS:,} elements, best run; the limit is {RATIO_MIN}x")
@@ -184,6 +214,11 @@ def main() -> None:
             f"{row.name:<30}{row.kernel_ns:>12.1f}{row.twin_ns:>12.0f}"
             f"{row.ratio:>8.0f}x{RATIO_MIN:>6}x{mark}"
         )
+        if row.name == MATCH:
+            print(
+                f"  all {ELEMENTS:,} agents in {row.kernel_ns * ELEMENTS / 1_000:.1f} us, "
+                f"limit {MATCH_US_MAX}, aim {MATCH_US_AIM}"
+            )
 
 
 if __name__ == "__main__":
