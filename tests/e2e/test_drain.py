@@ -19,8 +19,8 @@ from services.stack.process import Process
 from services.stack.server import Port
 from services.stack.stack import Stack
 from services.stack.waiting import until_posted
+from tests.sim.books.sent import Sent, Trade
 from tests.sim.chance import Chance
-from tests.sim.sent import Sent, Trade
 from tests.sim.stream import FIFO, PATIENCE_S, breaches_of, fill, open_tenant, order
 
 CALLERS = 36

@@ -1,17 +1,18 @@
 """Options of the simulation, and the databases that its runs share."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from services.common import ids
 from services.stack.stack import Stack
-from tests.sim.desk import SeededIds
 from tests.sim.house import House
-from tests.sim.simulation import Report, simulate
+from tests.sim.ids import SeededIds
+from tests.sim.report import Report
 
-SEEDS = 24
-"""Runs without an option: some 40 seconds on two shared cores."""
+SEEDS = 20
+"""Runs of each side without an option: some 30 seconds on two shared cores."""
+BOOKS = ("instrument", "account", "trade", "position", "ledger")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,7 +29,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 async def house(servers: Stack) -> AsyncIterator[House]:
-    house = await House.open(servers)
+    """The databases of the books."""
+    house = await House.open(servers, "simulation", BOOKS)
     yield house
     await house.close()
 
@@ -36,16 +38,21 @@ async def house(servers: Stack) -> AsyncIterator[House]:
 class Simulator:
     """Runs seeds, each with ids of its own."""
 
-    def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._house, self._monkeypatch = house, monkeypatch
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
 
-    async def run(self, seed: int) -> Report:
+    async def run(
+        self,
+        simulate: Callable[[House, int, SeededIds], Awaitable[Report]],
+        house: House,
+        seed: int,
+    ) -> Report:
         seeded = SeededIds(f"ids of {seed}")
         # Where a service takes ids from the process, these are they.
         self._monkeypatch.setattr(ids, "_process", seeded)
-        return await simulate(self._house, seed, seeded)
+        return await simulate(house, seed, seeded)
 
 
 @pytest.fixture
-def simulator(house: House, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    return Simulator(house, monkeypatch)
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Simulator:
+    return Simulator(monkeypatch)

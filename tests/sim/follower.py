@@ -1,22 +1,23 @@
 """A service that follows events: the real applier and handler, in a world of faults."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
 
 from services.common import upcasters
-from services.common.applier import Applier, DeadLetter, Handler
+from services.common.applier import Applier
 from services.common.db import Connection
 from services.common.event_store import EventStore
 from services.common.events import Event, EventTypes
+from services.common.handling import DeadLetter, Handler, Prepare, unprepared
 from services.common.inbox import Inbox, LostPartition
 from services.common.work import UnitOfWork, Work
 from tests.sim.chance import Chance
 from tests.sim.house import Crash, House
 from tests.sim.weather import Weather
-from tests.sim.wire import EventId, LaneId, Subscription, event_id
+from tests.sim.wire import EventId, LaneId, Mangle, Subscription, event_id, keep
 
 BATCH_MAX = 12
 REFUSED_MAX = 2
@@ -32,21 +33,36 @@ class NotCorrectedYet(Exception):
     """A fault of the code that the next deployment corrects."""
 
 
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """What a service consumes, and how."""
+
+    service: str
+    topics: tuple[str, ...]
+    messages: Sequence[type[Any]]
+    repository: Callable[[Connection], Any]
+    handler: Handler[Any]
+    prepare: Prepare = unprepared
+    on_applied: Callable[[], None] = lambda: None
+
+
 class Follower:
-    """One instance of a service that consumes events."""
+    """One instance of a service that consumes events.
+
+    `consumer` is made anew at every start: what it remembers dies with the process.
+    """
 
     def __init__(
         self,
         house: House,
         chance: Chance,
-        service: str,
-        topics: tuple[str, ...],
-        messages: Sequence[type[Any]],
-        repository: Callable[[Connection], Any],
-        handler: Handler[Any],
+        consumer: Callable[[], Consumer],
+        mangle: Mangle = keep,
     ) -> None:
-        self.service = service
-        self.subscription = Subscription(service, topics)
+        self._new_consumer = consumer
+        self._consumer = consumer()
+        self.service = service = self._consumer.service
+        self.subscription = Subscription(service, self._consumer.topics, mangle)
         self.refused: set[EventId] = set()
         """Events that the code can't apply yet."""
         self.blamed: set[EventId] = set()
@@ -56,8 +72,6 @@ class Follower:
         self._house, self._chance = house, chance
         self._database = house.databases[service]
         self._inbox = Inbox(service)
-        self._types = EventTypes(messages, upcasters.UPCASTERS, upcasters.VERSIONS)
-        self._repository, self._handler = repository, handler
         self._stumble: tuple[str, type[BaseException]] | None = None
         self._applier = self._new_applier()
         self._read = dict.fromkeys(self.subscription.lanes, 0)
@@ -65,6 +79,7 @@ class Follower:
 
     async def start(self) -> None:
         """Begin as a new process does: with the offsets of the database."""
+        self._consumer = self._new_consumer()
         self._applier = self._new_applier()
         async with self._house.owner.transaction():
             lanes = list(self.subscription.lanes)
@@ -152,7 +167,7 @@ class Follower:
 
         events, dead = self._batch(following)
         self._maybe_refuse(events)
-        self._chance.note(self.service, "applies", [f"{e.key}.{e.sequence}" for e in events])
+        self._chance.note(self.service, "applies", [_short(event) for event in events])
         await self._applier.apply(events, dead, advance)
 
     async def _apply_as_zombie(self, following: dict[LaneId, int]) -> None:
@@ -181,7 +196,7 @@ class Follower:
             if event_id(event) in self.refused:
                 raise NotCorrectedYet(event_id(event))
         self._fall("before", events)
-        await self._handler(events, work=work)
+        await self._consumer.handler(events, work=work)
         self._fall("after", events)
 
     def _fall(self, moment: str, events: Sequence[Event]) -> None:
@@ -194,12 +209,18 @@ class Follower:
             raise error
 
     def _new_applier(self) -> Applier[Any]:
-        settings = self._house.settings
+        settings, consumer = self._house.settings, self._consumer
         return Applier(
             self._database,
-            UnitOfWork(self._database, settings, self._repository, []),
-            self._types,
+            UnitOfWork(self._database, settings, consumer.repository, []),
+            EventTypes(consumer.messages, upcasters.UPCASTERS, upcasters.VERSIONS),
             self._handle,
             EventStore(settings),
             settings.consumer_gap_wait_ms,
+            consumer.on_applied,
+            consumer.prepare,
         )
+
+
+def _short(event: Event) -> str:
+    return f"{event.tenant_id}:{event.key[-12:]}.{event.sequence}"

@@ -13,8 +13,6 @@ from services.common.db import Connection, Database
 from services.common.migrate import migrate
 from services.stack.stack import Stack
 
-NAME = "simulation"
-SERVICES = ("instrument", "account", "trade", "position", "ledger")
 GAP_WAIT_MS = 3_600_000
 """Longer than any run: a gap is old when the simulation says so, see `Follower.age_gaps`."""
 
@@ -68,31 +66,35 @@ class House:
     tables: list[str]
 
     @classmethod
-    async def open(cls, stack: Stack) -> "House":
-        """Make the schemas where they are missing, and connect."""
+    async def open(cls, stack: Stack, name: str, services: Sequence[str], **more: Any) -> "House":
+        """Make the schemas where they are missing, and connect.
+
+        `name` is the database's; `more` are settings of the services.
+        """
         server = stack.database_url().rpartition("/")[0]
-        url, password = f"{server}/{NAME}", stack.database_password()
-        await asyncio.to_thread(migrate, url, SERVICES, password)
+        url, password = f"{server}/{name}", stack.database_password()
+        await asyncio.to_thread(migrate, url, services, password)
         settings = Settings.model_validate(
             {
-                "database_url": f"postgresql://{server.rpartition('@')[2].rpartition('/')[2]}/{NAME}",
+                "database_url": f"postgresql://{server.rpartition('@')[2].rpartition('/')[2]}/{name}",
                 "database_password": password,
                 "database_pool_size": 1,
                 "database_pipeline_pool_size": 2,
                 "consumer_gap_wait_ms": GAP_WAIT_MS,
+                **more,
             }
         )
         databases = {}
-        for name in SERVICES:
-            database = await MortalDatabase.open(settings, name)
+        for service in services:
+            database = await MortalDatabase.open(settings, service)
             assert isinstance(database, MortalDatabase)
-            databases[name] = database
+            databases[service] = database
         owner = await asyncpg.connect(url)
         tables = await owner.fetch(
             "SELECT c.oid::regclass::text FROM pg_class AS c JOIN pg_namespace AS n "
             "ON n.oid = c.relnamespace WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p') "
             "AND NOT c.relispartition ORDER BY 1",
-            SERVICES,
+            services,
         )
         return cls(settings, owner, databases, [row[0] for row in tables])
 

@@ -17,10 +17,10 @@ from services.stack.booking import Chunk, Stream
 from services.stack.edge import Edge
 from services.stack.stack import Stack
 from services.stack.waiting import until_posted, until_tradable
+from tests.sim.books.laws import breaches
+from tests.sim.books.seen import see
+from tests.sim.books.sent import Fill, Sent, Trade
 from tests.sim.chance import Chance
-from tests.sim.laws import breaches
-from tests.sim.seen import see
-from tests.sim.sent import Fill, Sent, Trade
 
 INSTRUMENTS = {"AIG": "USD", "BAC": "USD", "SAP": "EUR"}
 FIFO = {f"A{n}": n % 2 == 1 for n in range(8)}

@@ -6,8 +6,8 @@ from datetime import date, timedelta
 
 import pytest
 
-from tests.sim.laws import LAWS, breaches
-from tests.sim.seen import (
+from tests.sim.books.laws import LAWS, breaches
+from tests.sim.books.seen import (
     Balance,
     Change,
     Entry,
@@ -18,7 +18,7 @@ from tests.sim.seen import (
     Seen,
     TradeSeen,
 )
-from tests.sim.sent import TRADES, Fill, Sent, Skip, Trade
+from tests.sim.books.sent import TRADES, Fill, Sent, Skip, Trade
 
 ID = "019cade6-0e9c-749b-964e-a1a5a84aa642"
 DAY = date(2026, 3, 2)

@@ -6,13 +6,11 @@ out of order, broken, or never.
 """
 
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import asyncpg
-from interchange.account.v1.account_events_pb2 import TransferRecorded
-from interchange.trade.v1.trade_events_pb2 import TradeBooked
 
 from services.common.events import Event
 from services.common.relay import NEXT, Cursor
@@ -30,8 +28,10 @@ MANGLED_MAX = 2
 
 LaneId: TypeAlias = tuple[str, int]
 """Topic and partition."""
-EventId: TypeAlias = tuple[str, str, int]
-"""Topic, key and sequence."""
+EventId: TypeAlias = tuple[str, str, str, int]
+"""Tenant, topic, key and sequence."""
+Mangle: TypeAlias = Callable[[Event, Chance], Event | None]
+"""Returns an event as no service can apply it; None where nobody could skip it."""
 
 # The relay's own query, but for the bound: nothing else writes here, and a stranger's
 # transaction in the same cluster would make one run differ from the next.
@@ -41,7 +41,7 @@ assert _BOUND in NEXT
 
 def event_id(event: Event) -> EventId:
     """Return what names an event, whatever its payload."""
-    return event.topic, event.key, event.sequence
+    return event.tenant_id, event.topic, event.key, event.sequence
 
 
 @dataclass(slots=True)
@@ -50,6 +50,7 @@ class Subscription:
 
     service: str
     topics: tuple[str, ...]
+    mangle: Mangle
     lanes: dict[LaneId, list[Event | None]] = field(default_factory=dict)
     """None is a message that is no event."""
     late: list[tuple[int, Event]] = field(default_factory=list)
@@ -65,9 +66,7 @@ class Subscription:
         if chance.happens(weather.lost):
             chance.note("lost", self.service, *event_id(event))
             return
-        if self._may_mangle(event) and chance.happens(weather.mangled):
-            self.mangled.add(event_id(event))
-            event = mangled(event, chance)
+        event = self._maybe_mangle(event, chance, weather)
         if chance.happens(weather.repeated):
             self.late.append((step + chance.between(0, DELAY_MAX), event))
         if chance.happens(weather.delayed):
@@ -87,23 +86,25 @@ class Subscription:
             self._lane(event).append(event)
 
     def _lane(self, event: Event) -> list[Event | None]:
-        return self.lanes[event.topic, zlib.crc32(event.key.encode()) % PARTITIONS]
+        return self.lanes[
+            event.topic, zlib.crc32(f"{event.tenant_id}:{event.key}".encode()) % PARTITIONS
+        ]
 
-    def _may_mangle(self, event: Event) -> bool:
-        # Copies of accounts and instruments can't be skipped: nothing could be booked.
-        names = (TradeBooked.DESCRIPTOR.full_name, TransferRecorded.DESCRIPTOR.full_name)
+    def _maybe_mangle(self, event: Event, chance: Chance, weather: Weather) -> Event:
         known = event_id(event) in self.mangled
-        return event.type in names and not known and len(self.mangled) < MANGLED_MAX
+        if known or len(self.mangled) >= MANGLED_MAX or not chance.happens(weather.mangled):
+            return event
+        broken = self.mangle(event, chance)
+        if broken is None:
+            return event
+        chance.note("mangled", *event_id(event))
+        self.mangled.add(event_id(event))
+        return broken
 
 
-def mangled(event: Event, chance: Chance) -> Event:
-    """Return the event as no service can apply it: not protobuf, or without sense."""
-    chance.note("mangled", *event_id(event))
-    if event.type == TradeBooked.DESCRIPTOR.full_name and chance.happens(0.5):
-        trade = TradeBooked.FromString(event.payload)
-        trade.side = 0  # type: ignore[assignment]
-        return replace(event, payload=trade.SerializeToString())
-    return replace(event, payload=b"\xff\xff\xff")
+def keep(event: Event, chance: Chance) -> Event | None:
+    """Mangle nothing."""
+    return None
 
 
 class Relay:

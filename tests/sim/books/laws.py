@@ -9,8 +9,8 @@ from itertools import groupby
 from typing import TypeAlias
 
 from tests.native.reference import lots as reference
-from tests.sim.seen import Seen
-from tests.sim.sent import TRADES, TRANSFERS, Sent
+from tests.sim.books.seen import Seen
+from tests.sim.books.sent import TRADES, TRANSFERS, Sent
 
 Law: TypeAlias = Callable[[Sent, Seen], Iterator[str]]
 Rows: TypeAlias = "Counter[tuple[object, ...]]"

@@ -2,11 +2,11 @@
 
 import asyncpg
 
+from tests.sim.books.desk import TENANT
+from tests.sim.books.sent import Sent, Skip
 from tests.sim.chance import Chance
-from tests.sim.desk import TENANT
 from tests.sim.follower import Follower
 from tests.sim.house import House
-from tests.sim.sent import Sent, Skip
 
 _PARKED = """
 SELECT k.topic, k.key, k.state, k.reason, coalesce(s.sequence, 0) + 1 AS following
@@ -34,8 +34,8 @@ class Operator:
         for row in await self.parked(follower):
             if row["state"] != "POISONED":
                 continue
-            event = row["topic"], row["key"], row["following"]
-            skip = Skip(follower.service, *event)
+            event = TENANT, row["topic"], row["key"], row["following"]
+            skip = Skip(follower.service, *event[1:])
             if event in follower.refused:
                 if finish or self._chance.happens(0.7):
                     follower.refused.discard(event)

@@ -8,12 +8,12 @@ from interchange.instrument.v1 import instrument_pb2
 from services.common.errors import InterchangeError
 from services.trade.booking import Outcome
 from services.trade.commands import Booked
-from tests.sim import market
+from tests.sim.books import market
+from tests.sim.books.desk import Desk
+from tests.sim.books.market import Move, Order
+from tests.sim.books.sent import Sent, Trade, Transfer
 from tests.sim.chance import Chance
-from tests.sim.desk import Desk
 from tests.sim.house import Crash
-from tests.sim.market import Move, Order
-from tests.sim.sent import Sent, Trade, Transfer
 
 BATCH_MAX = 6
 LATER = {"ACCOUNT_NOT_FOUND", "INSTRUMENT_NOT_FOUND", "INSTRUMENT_HALTED"}

@@ -1,19 +1,22 @@
 """What a simulated tenant trades: a few accounts, a few instruments, random orders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 from interchange.account.v1 import account_pb2
+from interchange.account.v1.account_events_pb2 import TransferRecorded
 from interchange.account.v1.account_service_pb2 import CreateTransferRequest
 from interchange.instrument.v1 import instrument_pb2
+from interchange.trade.v1.trade_events_pb2 import TradeBooked
 from interchange.trade.v1.trade_service_pb2 import CreateTradeRequest
 
+from services.common.events import Event
+from tests.sim.books.desk import decimal
+from tests.sim.books.sent import EXPONENTS, QUANTITY_DECIMALS, Fill, scaled
 from tests.sim.chance import Chance
-from tests.sim.desk import decimal
-from tests.sim.sent import EXPONENTS, QUANTITY_DECIMALS, Fill, scaled
 
 FIFO = {"AVG-1": False, "AVG-2": False, "LOTS-1": True, "LOTS-2": True}
 
@@ -34,6 +37,7 @@ LISTINGS = {
     "FUND": Listing("USD", "XNYS", Decimal("0.000001"), Decimal("0.00000001"), 1_234_567_891),
 }
 
+SKIPPABLE = (TradeBooked.DESCRIPTOR.full_name, TransferRecorded.DESCRIPTOR.full_name)
 FLAWS = ("tick", "currency", "side", "quantity", "account", "instrument", "key", "negative fee")
 
 
@@ -167,6 +171,20 @@ def move(chance: Chance, number: int, account: str = "") -> Move:
         cost = units * 10 ** EXPONENTS[currency]
         transfer.security.cost.CopyFrom(Money(currency_code=currency, units=units))
     return Move(request, name, False, amount, currency, cost, True)
+
+
+def mangled(event: Event, chance: Chance) -> Event | None:
+    """Return an event as no service can apply it: not protobuf, or without sense.
+
+    Copies of accounts and instruments can't be skipped: nothing could be booked.
+    """
+    if event.type not in SKIPPABLE:
+        return None
+    if event.type == TradeBooked.DESCRIPTOR.full_name and chance.happens(0.5):
+        trade = TradeBooked.FromString(event.payload)
+        trade.side = 0  # type: ignore[assignment]
+        return replace(event, payload=trade.SerializeToString())
+    return replace(event, payload=b"\xff\xff\xff")
 
 
 def flawed_move(chance: Chance, number: int) -> Move:

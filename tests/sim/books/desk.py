@@ -1,8 +1,6 @@
 """The callers' side: the real handlers of trade and account, without gRPC."""
 
-import os
 from collections.abc import Sequence
-from random import Random
 
 from google.type.decimal_pb2 import Decimal
 from interchange.account.v1 import account_pb2
@@ -20,7 +18,7 @@ from services.account import transfer_handlers as transfers
 from services.account.repository import Accounts, PostgresAccounts
 from services.common.clock import ManualClock
 from services.common.events import EventColumns
-from services.common.ids import RandomBytes, Uuid7
+from services.common.ids import Uuid7
 from services.common.work import UnitOfWork, Work
 from services.trade import handlers as trades
 from services.trade.booking import Outcome
@@ -30,17 +28,6 @@ from services.trade.repository import PostgresTrades, TradeRepository
 from tests.sim.house import House
 
 TENANT = "sim"
-
-
-class SeededIds(Uuid7):
-    """Ids whose random part comes from a seed."""
-
-    def __init__(self, seed: str) -> None:
-        super().__init__()
-        self._bytes = Random(seed).randbytes
-
-    def batch(self, count: int, now_us: int, random: RandomBytes = os.urandom) -> list[str]:
-        return super().batch(count, now_us, self._bytes)
 
 
 class NoReferences(References):
