@@ -91,6 +91,23 @@ class Settings(BaseSettings):
     archive_dir: Path = Path("archive")
     """Folder of archived event partitions."""
 
+    agent_offer_timeout_ms: int = Field(default=30_000, ge=100)
+    """How long an agent may think about an offer."""
+    agent_gone_grace_ms: int = Field(default=10_000, ge=0)
+    """How long an agent without a session is still taken to be there."""
+    agent_decline_pause_ms: int = Field(default=30_000, ge=0)
+    """How long an agent is not asked again about what was offered to him in vain."""
+    agent_sweep_ms: int = Field(default=1_000, ge=10)
+    """Pause between looks for timers that ran out and conversations that wait."""
+    agent_mirror_check_ms: int = Field(default=2_000, ge=10)
+    """Pause between comparisons of the copies of agents with the database."""
+    agent_match_batch_max: int = Field(default=256, ge=1, le=2_000)
+    """Waiting conversations that are matched together, at most."""
+    agent_candidates_max: int = Field(default=8, ge=1, le=64)
+    """Agents proposed for one conversation, at most."""
+    agent_repair_ms: int = Field(default=60_000, ge=100)
+    """Pause between comparisons of agents' load with what they have."""
+
     @property
     def password(self) -> str:
         """The password of the service roles."""

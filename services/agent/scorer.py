@@ -1,0 +1,81 @@
+"""The kernel `match` over the arrays of a pool: who fits best, and why."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from native import match
+
+Int32s: TypeAlias = NDArray[np.int32]
+Int64s: TypeAlias = NDArray[np.int64]
+UInt8s: TypeAlias = NDArray[np.uint8]
+
+PARTS = ("wished_skills", "load", "response_time", "idle_time", "preference")
+# Skills are a filter; then load, then response time. A wish and a preference are
+# given for one conversation, so they go before what holds for all.
+WEIGHTS = np.array([300, 100, 10, 1, 1000], np.int32)
+PREFERRED = 255
+LAST = 128
+REASONS = {
+    match.ELIGIBLE: "",
+    match.OFFLINE: "OFFLINE",
+    match.NO_CAPACITY: "NO_CAPACITY",
+    match.MISSING_SKILL: "MISSING_SKILL",
+    match.EXCLUDED: "EXCLUDED",
+}
+
+# Their arguments go as a tuple, which their types can't follow.
+_best: Callable[..., tuple[Int32s, Int64s]] = match.best
+_explain: Callable[..., tuple[Int64s, UInt8s]] = match.explain
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of the agents of a pool: agents by column, skills by row."""
+
+    levels: UInt8s
+    """Level of each skill, [skills, agents]; the last row is the skill that nobody has."""
+    online: UInt8s
+    load: Int32s
+    limit: Int32s
+    response_ms: Int32s
+    idle_ms: Int32s
+    preference: UInt8s
+    required: Mapping[int, int]
+    """Levels by row."""
+    wished: Mapping[int, int]
+    excluded: Sequence[int]
+    """Columns."""
+
+    def _columns(self) -> tuple[Any, ...]:
+        return (
+            self.levels,
+            self.online,
+            self.load,
+            self.limit,
+            self.response_ms,
+            self.idle_ms,
+            self.preference,
+            *_asked(self.required),
+            *_asked(self.wished),
+            np.array(self.excluded, np.int32),
+            WEIGHTS,
+        )
+
+    def best(self, count: int) -> tuple[list[int], list[int]]:
+        """Return the columns of the best eligible agents, best first, and their scores."""
+        columns, scores = _best(*self._columns(), count)
+        return columns.tolist(), scores.tolist()
+
+    def explain(self, columns: Sequence[int]) -> tuple[list[list[int]], list[str]]:
+        """Return the parts of some agents' scores before weights, and why they can't take it."""
+        agents = np.array(columns, np.int32)
+        values, reasons = _explain(*self._columns(), agents)
+        return values.tolist(), [REASONS[reason] for reason in reasons.tolist()]
+
+
+def _asked(levels: Mapping[int, int]) -> tuple[Int32s, UInt8s]:
+    return np.array(list(levels), np.int32), np.array(list(levels.values()), np.uint8)
