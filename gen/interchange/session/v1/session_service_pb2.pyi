@@ -385,6 +385,58 @@ class DetachSessionsResponse(_message.Message):
 Global___DetachSessionsResponse: _TypeAlias = DetachSessionsResponse  # noqa: Y015
 
 @_typing.final
+class ConfirmSessionsRequest(_message.Message):
+    """Request of ConfirmSessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    SESSION_IDS_FIELD_NUMBER: _builtins.int
+    instance_id: _builtins.str
+    """The instance."""
+    @_builtins.property
+    def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sessions of its sockets, at most 20,000."""
+
+    def __init__(
+        self,
+        *,
+        instance_id: _builtins.str = ...,
+        session_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance_id", b"instance_id", "session_ids", b"session_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmSessionsRequest: _TypeAlias = ConfirmSessionsRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmSessionsResponse(_message.Message):
+    """Answer of ConfirmSessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOST_SESSION_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lost_session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those named that ended, or moved to another instance: their sockets must go."""
+
+    def __init__(
+        self,
+        *,
+        lost_session_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lost_session_ids", b"lost_session_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmSessionsResponse: _TypeAlias = ConfirmSessionsResponse  # noqa: Y015
+
+@_typing.final
 class HeartbeatInstanceRequest(_message.Message):
     """Request of HeartbeatInstance."""
 

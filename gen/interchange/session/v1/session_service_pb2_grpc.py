@@ -77,6 +77,11 @@ class SessionServiceStub:
                 request_serializer=interchange_dot_session_dot_v1_dot_session__service__pb2.HeartbeatInstanceRequest.SerializeToString,
                 response_deserializer=interchange_dot_session_dot_v1_dot_session__service__pb2.HeartbeatInstanceResponse.FromString,
                 _registered_method=True)
+        self.ConfirmSessions = channel.unary_unary(
+                '/interchange.session.v1.SessionService/ConfirmSessions',
+                request_serializer=interchange_dot_session_dot_v1_dot_session__service__pb2.ConfirmSessionsRequest.SerializeToString,
+                response_deserializer=interchange_dot_session_dot_v1_dot_session__service__pb2.ConfirmSessionsResponse.FromString,
+                _registered_method=True)
         self.ListPresence = channel.unary_unary(
                 '/interchange.session.v1.SessionService/ListPresence',
                 request_serializer=interchange_dot_session_dot_v1_dot_session__service__pb2.ListPresenceRequest.SerializeToString,
@@ -148,6 +153,16 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfirmSessions(self, request, context):
+        """Names all sessions of one tenant whose sockets an instance holds, from time
+        to time: an answer of AttachSessions that never arrived gave it others, and
+        nobody else would ever end those. What it was given over a minute ago and
+        does not name is left to be resumed. Returns those that are not its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListPresence(self, request, context):
         """Tells which subjects of one tenant are there.
         """
@@ -197,6 +212,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.HeartbeatInstance,
                     request_deserializer=interchange_dot_session_dot_v1_dot_session__service__pb2.HeartbeatInstanceRequest.FromString,
                     response_serializer=interchange_dot_session_dot_v1_dot_session__service__pb2.HeartbeatInstanceResponse.SerializeToString,
+            ),
+            'ConfirmSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmSessions,
+                    request_deserializer=interchange_dot_session_dot_v1_dot_session__service__pb2.ConfirmSessionsRequest.FromString,
+                    response_serializer=interchange_dot_session_dot_v1_dot_session__service__pb2.ConfirmSessionsResponse.SerializeToString,
             ),
             'ListPresence': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPresence,
@@ -422,6 +442,33 @@ class SessionService:
             '/interchange.session.v1.SessionService/HeartbeatInstance',
             interchange_dot_session_dot_v1_dot_session__service__pb2.HeartbeatInstanceRequest.SerializeToString,
             interchange_dot_session_dot_v1_dot_session__service__pb2.HeartbeatInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interchange.session.v1.SessionService/ConfirmSessions',
+            interchange_dot_session_dot_v1_dot_session__service__pb2.ConfirmSessionsRequest.SerializeToString,
+            interchange_dot_session_dot_v1_dot_session__service__pb2.ConfirmSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,12 @@ class SessionServiceStub:
     """Says that an instance lives, and with it the sessions of its sockets, of
     all tenants. Returns those that ended meanwhile: their sockets must go.
     """
+    ConfirmSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ConfirmSessionsRequest, _session_service_pb2.ConfirmSessionsResponse]
+    """Names all sessions of one tenant whose sockets an instance holds, from time
+    to time: an answer of AttachSessions that never arrived gave it others, and
+    nobody else would ever end those. What it was given over a minute ago and
+    does not name is left to be resumed. Returns those that are not its own.
+    """
     ListPresence: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListPresenceRequest, _session_service_pb2.ListPresenceResponse]
     """Tells which subjects of one tenant are there."""
 
@@ -89,6 +95,12 @@ class SessionServiceAsyncStub(SessionServiceStub):
     HeartbeatInstance: _aio.UnaryUnaryMultiCallable[_session_service_pb2.HeartbeatInstanceRequest, _session_service_pb2.HeartbeatInstanceResponse]  # type: ignore[assignment]
     """Says that an instance lives, and with it the sessions of its sockets, of
     all tenants. Returns those that ended meanwhile: their sockets must go.
+    """
+    ConfirmSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ConfirmSessionsRequest, _session_service_pb2.ConfirmSessionsResponse]  # type: ignore[assignment]
+    """Names all sessions of one tenant whose sockets an instance holds, from time
+    to time: an answer of AttachSessions that never arrived gave it others, and
+    nobody else would ever end those. What it was given over a minute ago and
+    does not name is left to be resumed. Returns those that are not its own.
     """
     ListPresence: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListPresenceRequest, _session_service_pb2.ListPresenceResponse]  # type: ignore[assignment]
     """Tells which subjects of one tenant are there."""
@@ -166,6 +178,18 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.HeartbeatInstanceResponse, _abc.Awaitable[_session_service_pb2.HeartbeatInstanceResponse]]:
         """Says that an instance lives, and with it the sessions of its sockets, of
         all tenants. Returns those that ended meanwhile: their sockets must go.
+        """
+
+    @_abc_1.abstractmethod
+    def ConfirmSessions(
+        self,
+        request: _session_service_pb2.ConfirmSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.ConfirmSessionsResponse, _abc.Awaitable[_session_service_pb2.ConfirmSessionsResponse]]:
+        """Names all sessions of one tenant whose sockets an instance holds, from time
+        to time: an answer of AttachSessions that never arrived gave it others, and
+        nobody else would ever end those. What it was given over a minute ago and
+        does not name is left to be resumed. Returns those that are not its own.
         """
 
     @_abc_1.abstractmethod
