@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     """OTLP gRPC endpoint, host:port; no traces are sent when empty."""
     trace_ratio: float = Field(default=0.01, ge=0, le=1)
     """Share of the traces started here that are kept; a caller's decision wins."""
+    message_rate_per_s: int = Field(default=20, ge=1)
+    """Messages that one sender may send in a second, each instance counting for itself."""
+    message_burst: int = Field(default=40, ge=1)
+    """Messages that one sender may send at once after a pause."""
     push_drop_every: int = Field(default=0, ge=0)
     """Drop each n-th push, to test that nothing depends on it; 0 drops none."""
     websocket_listen: str = "127.0.0.1:9300"
