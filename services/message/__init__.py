@@ -1,0 +1,1 @@
+"""Messages: each once, in one order for everybody."""

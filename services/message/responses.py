@@ -1,0 +1,78 @@
+"""Messages and marks as protobuf."""
+
+import json
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from interchange.gateway.v1.gateway_pb2 import Push
+from interchange.message.v1.message_pb2 import (
+    SENDER_KIND_SYSTEM,
+    Attachment,
+    Mark,
+    Message,
+    Sender,
+    SenderKind,
+    SystemNote,
+)
+from interchange.message.v1.message_service_pb2 import SendMessageResult
+
+from services.common.errors import InterchangeError
+from services.message.domain import MessageRow
+from services.message.marks import MarkRow
+
+Outcome: TypeAlias = Message | InterchangeError
+
+
+def message(row: MessageRow) -> Message:
+    """Return a stored message as its resource."""
+    found = Message(
+        conversation_id=row.conversation_id,
+        sequence=row.sequence,
+        message_id=row.message_id,
+        client_message_id=row.client_message_id,
+        sender=Sender(kind=SenderKind.ValueType(row.sender_kind), id=row.sender_id),
+    )
+    if row.body is not None:
+        found.text = row.body
+    seconds, micros = divmod(row.create_us, 1_000_000)
+    found.create_time.seconds = seconds
+    found.create_time.nanos = micros * 1000
+    if row.detail is not None:
+        fields = json.loads(row.detail)
+        if row.sender_kind == SENDER_KIND_SYSTEM:
+            found.system.CopyFrom(SystemNote(**fields))
+        else:
+            found.attachment.CopyFrom(Attachment(**fields))
+    return found
+
+
+def result(outcome: Outcome) -> SendMessageResult:
+    """Return what became of one message of a batch."""
+    if isinstance(outcome, InterchangeError):
+        return SendMessageResult(error=outcome.to_status())
+    return SendMessageResult(message=outcome)
+
+
+def mark(row: MarkRow) -> Mark:
+    """Return how far somebody is."""
+    return Mark(
+        reader=Sender(kind=SenderKind.ValueType(row.reader_kind), id=row.reader_id),
+        delivered_sequence=row.delivered_sequence,
+        read_sequence=row.read_sequence,
+    )
+
+
+def message_pushes(tenant_id: str, messages: Iterable[Message]) -> list[Push]:
+    """Return what the followers of the conversations are told."""
+    return [
+        Push(tenant_id=tenant_id, conversation_id=one.conversation_id, message=one)
+        for one in messages
+    ]
+
+
+def mark_pushes(tenant_id: str, rows: Iterable[MarkRow]) -> list[Push]:
+    """Return what the followers of the conversations are told."""
+    return [
+        Push(tenant_id=tenant_id, conversation_id=row.conversation_id, mark=mark(row))
+        for row in rows
+    ]
