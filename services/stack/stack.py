@@ -32,6 +32,7 @@ from services.stack.tokens import KEY_FILE, Issuer
 
 MIGRATIONS = "migrations"
 TOPICS = "topics"
+PERSONAL_KEY = "personal_key"
 MARKER = "stack.json"
 """Says that a folder is a stack's."""
 DATA: tuple[str, ...] = (
@@ -99,6 +100,9 @@ class Stack:
         with locked(self.settings.data_dir / "lock"):
             self._write_state()
             self.issuer.ensure_keys()
+            # Here and not when it is first asked for: hosts start at the same time, and
+            # would make two of it.
+            self.secrets.key_path(PERSONAL_KEY)
             perform((step for step in steps if not only or step.name in only), report)
 
     def down(self, *, wipe: bool = False, report: Report = ignore) -> None:
@@ -281,7 +285,7 @@ class Stack:
             "INTERCHANGE_WEBSOCKET_LISTEN": f"127.0.0.1:{settings.websocket_port}",
             "INTERCHANGE_JWKS_FILE": str(settings.jwks_path),
             "INTERCHANGE_TOKEN_KEY_FILE": str(settings.secrets_dir / KEY_FILE),
-            "INTERCHANGE_PERSONAL_KEY_FILE": str(self.secrets.key_path("personal_key")),
+            "INTERCHANGE_PERSONAL_KEY_FILE": str(settings.secrets_dir / PERSONAL_KEY),
         }
         if settings.database_url:
             addresses["INTERCHANGE_DATABASE_PASSWORD"] = self.database_password()
