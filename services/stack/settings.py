@@ -90,7 +90,7 @@ class StackSettings(BaseSettings):
     """Heap of the local Kafka."""
     postgres_shared_buffers_mb: int = Field(default=256, ge=16, le=65536)
     """Page cache of the local Postgres."""
-    postgres_connections_max: int = Field(default=200, ge=10, le=5000)
+    postgres_connections_max: int = Field(default=400, ge=10, le=5000)
     """Connections that the local Postgres accepts."""
     postgres_user: str = "nobody"
     """Who runs Postgres when the command runs as root, which Postgres refuses."""

@@ -1,6 +1,7 @@
 """Kafka topics of the services."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.cimpl import NewTopic
@@ -13,8 +14,9 @@ RETENTION_MS = 7 * 24 * 3600 * 1000
 
 
 def names(services: Sequence[str], prefix: str = "") -> list[str]:
-    """Return each service's topic of events and its topic of dead letters."""
-    return [f"{prefix}{name}-events{end}" for name in services for end in ("", ".dead")]
+    """Return topics of events and of dead letters, of each service that has protos of events."""
+    emitting = [name for name in services if find_spec(f"interchange.{name}.v1.{name}_events_pb2")]
+    return [f"{prefix}{name}-events{end}" for name in emitting for end in ("", ".dead")]
 
 
 def create(bootstrap: str, topics: Sequence[str], partitions: int, replication: int) -> int:
