@@ -15,8 +15,15 @@ RETENTION_MS = 7 * 24 * 3600 * 1000
 
 def names(services: Sequence[str], prefix: str = "") -> list[str]:
     """Return topics of events and of dead letters, of each service that has protos of events."""
-    emitting = [name for name in services if find_spec(f"interchange.{name}.v1.{name}_events_pb2")]
+    emitting = [name for name in services if _has_events(name)]
     return [f"{prefix}{name}-events{end}" for name in emitting for end in ("", ".dead")]
+
+
+def _has_events(service: str) -> bool:
+    try:
+        return find_spec(f"interchange.{service}.v1.{service}_events_pb2") is not None
+    except ModuleNotFoundError:
+        return False  # no protos at all
 
 
 def create(bootstrap: str, topics: Sequence[str], partitions: int, replication: int) -> int:
