@@ -112,6 +112,55 @@ class Settings(BaseSettings):
     agent_repair_ms: int = Field(default=60_000, ge=100)
     """Pause between comparisons of agents' load with what they have."""
 
+    bot_nlu_timeout_ms: int = Field(default=2_000, ge=10)
+    """How long a bot waits to be told what customers mean."""
+    bot_nlu_attempts_max: int = Field(default=3, ge=1, le=10)
+    """How often a bot asks what one message means before it hands over."""
+    bot_retry_pause_ms: int = Field(default=300, ge=1)
+    """Pause before a bot asks again; each further one is twice as long."""
+    bot_lease_ms: int = Field(default=10_000, ge=100)
+    """How long an instance may take to answer a turn before another one does."""
+    bot_poll_ms: int = Field(default=200, ge=1)
+    """Pause between looks for turns that no event of this process told of."""
+    bot_batch_size_max: int = Field(default=256, ge=1, le=500)
+    """Turns of one tenant that are answered together, at most."""
+
+    gateway_sockets_max: int = Field(default=10_000, ge=1, le=100_000)
+    """Sockets that one gateway holds, at most."""
+    gateway_hello_timeout_ms: int = Field(default=5_000, ge=50)
+    """How long a new socket may take to say who it is."""
+    gateway_heartbeat_ms: int = Field(default=30_000, ge=50)
+    """How often a client shall say that it lives."""
+    gateway_heartbeat_missed_ms: int = Field(default=75_000, ge=100)
+    """Silence after which a socket is closed."""
+    gateway_frame_bytes_max: int = Field(default=64 * 1024, ge=1024, le=1024 * 1024)
+    """Largest frame that is taken from a client."""
+    gateway_frames_per_second: int = Field(default=50, ge=1)
+    """Frames that are taken from a client in the long run."""
+    gateway_frames_burst: int = Field(default=200, ge=1)
+    """Frames that are taken from a client at once."""
+    gateway_write_buffer_bytes_max: int = Field(default=1024 * 1024, ge=4096)
+    """Bytes that wait for a client that does not read, before it is cut off."""
+    gateway_subscriptions_max: int = Field(default=200, ge=1, le=5_000)
+    """Conversations that one socket follows, at most."""
+    gateway_tails_ms: int = Field(default=1_500, ge=20)
+    """Pause between looks for news that no push brought."""
+    gateway_presence_ms: int = Field(default=5_000, ge=20)
+    """Pause between looks for who came and went."""
+    gateway_marks_flush_ms: int = Field(default=250, ge=1)
+    """How long marks of readers gather."""
+    gateway_drain_spread_ms: int = Field(default=5_000, ge=0)
+    """Time over which the clients of a leaving gateway come back."""
+
+    session_heartbeat_ms: int = Field(default=5_000, ge=10)
+    """How often an instance of the gateway says that it lives."""
+    session_lease_ms: int = Field(default=15_000, ge=10)
+    """How long it lives without saying so."""
+    session_resume_ms: int = Field(default=30_000, ge=10)
+    """How long a session may be taken up again whose socket broke."""
+    session_keep_ms: int = Field(default=60_000, ge=10)
+    """How long a session without a socket lives without a heartbeat."""
+
     @property
     def password(self) -> str:
         """The password of the service roles."""

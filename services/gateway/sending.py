@@ -1,0 +1,89 @@
+"""Messages that clients send, submitted together with what others of the tenant send."""
+
+from typing import NamedTuple
+
+from interchange.message.v1.message_service_pb2 import SendMessageRequest, Submission
+
+from services.common.errors import PermissionDenied, ResourceExhausted
+from services.gateway import frames_out, metrics, translation
+from services.gateway.codec import encode
+from services.gateway.frames_in import Send
+from services.gateway.gathering import Gatherer
+from services.gateway.refusals import of_status, refusal, refused
+from services.gateway.subscription import Reader
+from services.gateway.upstream import Upstream
+
+BATCH_MAX = 500
+
+
+class _Sending(NamedTuple):
+    reader: Reader
+    ref: str
+    submission: Submission
+
+
+class Sends:
+    """Submits messages: one batch a tenant at a time, which keeps the order of each sender."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self.waiting: Gatherer[_Sending] = Gatherer(self._submit, BATCH_MAX)
+
+    def add(self, reader: Reader, frame: Send) -> None:
+        """Take a message; its sender is answered by `sent` or `error`."""
+        caller = reader.caller
+        if not caller.may("message.send"):
+            error = refused(
+                PermissionDenied,
+                "PERMISSION_DENIED",
+                "permission message.send is missing",
+                frame.ref,
+            )
+            reader.send(encode(error))
+            return
+        request = SendMessageRequest(
+            conversation_id=frame.conversation_id, client_message_id=frame.client_message_id
+        )
+        if frame.text is not None:
+            request.text = frame.text
+        if frame.attachment is not None:
+            # Of two contents the last would win in silence.
+            if frame.text is not None:
+                error = frames_out.Error(
+                    "INVALID_ARGUMENT",
+                    "TWO_CONTENTS",
+                    "attachment",
+                    "a message has a text or an attachment",
+                    ref=frame.ref,
+                )
+                reader.send(encode(error))
+                return
+            request.attachment.CopyFrom(translation.attachment(frame.attachment))
+        subscription = reader.subscriptions.get(frame.conversation_id)
+        customer_id = subscription.feed.customer_id if subscription else ""
+        sender = translation.as_sender(caller, customer_id)
+        sending = _Sending(reader, frame.ref, Submission(sender=sender, request=request))
+        if not self.waiting.add(caller.tenant_id, sending):
+            text = "too many messages of this tenant are waiting"
+            reader.send(encode(refused(ResourceExhausted, "TOO_MANY_WAITING", text, frame.ref)))
+
+    async def _submit(self, tenant_id: str, batch: list[_Sending]) -> None:
+        metrics.BATCH.observe(len(batch))
+        try:
+            results = await self._upstream.submit(tenant_id, [each.submission for each in batch])
+        except Exception as error:
+            for each in batch:
+                each.reader.send(encode(refusal(error, each.ref)))
+            return
+        for each, result in zip(batch, results, strict=True):
+            if result.HasField("error"):
+                frame: frames_out.ServerFrame = of_status(result.error, each.ref)
+            else:
+                frame = frames_out.Sent(
+                    result.message.conversation_id,
+                    result.message.client_message_id,
+                    result.message.sequence,
+                    result.message.message_id,
+                    ref=each.ref,
+                )
+            each.reader.send(encode(frame))
