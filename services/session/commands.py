@@ -4,7 +4,6 @@ Each command decides by itself, on a register whose subjects are locked.
 """
 
 import secrets
-from abc import abstractmethod
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -46,14 +45,13 @@ class Command(Protocol):
         """Which session; empty for a new one."""
         ...
 
-    @abstractmethod
     def decide(self, tenant_id: str, register: Register, lease_time: datetime) -> Outcome:
         """Do it or raise its error; `lease_time` is of the instance that asks."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Open(Command):
+class Open:
     """A new session, without a socket."""
 
     subject: str
@@ -82,7 +80,7 @@ class Open(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class Keep(Command):
+class Keep:
     """A sign of life of a session."""
 
     subject: str
@@ -95,7 +93,7 @@ class Keep(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class Resume(Command):
+class Resume:
     """A session taken up again, without a socket."""
 
     subject: str
@@ -109,7 +107,7 @@ class Resume(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class Close(Command):
+class Close:
     """The end of a session; a second time nothing happens."""
 
     subject: str
@@ -122,7 +120,7 @@ class Close(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class Attach(Command):
+class Attach:
     """A socket that an instance holds, and the session to take up for it, if any."""
 
     new: Open
