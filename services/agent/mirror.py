@@ -74,6 +74,11 @@ class Mirror:
         open_slots = self._loads[channel] < self._limits[channel]
         return bool(np.any(open_slots & (self._online != 0)))
 
+    def anybody_free(self) -> bool:
+        """Tell whether anybody takes one more over any channel."""
+        self._arrange()
+        return bool(np.any((self._loads < self._limits) & (self._online != 0)))
+
     def at(self, column: int) -> Agent:
         """Return the agent of a column."""
         return self._agents[self._names[column]]

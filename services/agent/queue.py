@@ -17,9 +17,9 @@ WHERE r.tenant_id = $1 AND r.conversation_id = n.conversation_id AND r.hand_off 
 """
 
 _HELD = """
-SELECT agent_id FROM agent.offers
+SELECT conversation_id, agent_id FROM agent.offers
 WHERE tenant_id = $1 AND conversation_id = ANY ($2::text[]::uuid[]) AND state = 'OPEN'
-UNION SELECT agent_id FROM agent.assignments
+UNION SELECT conversation_id, agent_id FROM agent.assignments
 WHERE tenant_id = $1 AND conversation_id = ANY ($2::text[]::uuid[])
 """
 
@@ -65,12 +65,16 @@ class Queue(Protocol):
         """Return how many of a pool wait or are offered."""
         ...
 
-    async def unsettled(self, tenant_id: str, conversation_ids: Collection[str]) -> list[str]:
-        """Return which of some conversations are to be settled."""
+    async def holders(
+        self, tenant_id: str, conversation_ids: Collection[str]
+    ) -> dict[str, set[str]]:
+        """Return the agents who are offered, or answer, each of some conversations."""
         ...
 
-    async def holders(self, tenant_id: str, conversation_ids: Collection[str]) -> set[str]:
-        """Return the agents who are offered, or answer, some conversations."""
+    async def offered(
+        self, tenant_id: str, conversation_ids: Collection[str]
+    ) -> set[tuple[str, int]]:
+        """Return the hand-overs of some conversations that have an open offer."""
         ...
 
     async def settled(self, tenant_id: str, conversation_ids: Collection[str]) -> None:
@@ -174,20 +178,27 @@ class PostgresQueue(Queue):
             )
         )
 
-    async def unsettled(self, tenant_id: str, conversation_ids: Collection[str]) -> list[str]:
-        """Return which of some conversations are to be settled."""
+    async def holders(
+        self, tenant_id: str, conversation_ids: Collection[str]
+    ) -> dict[str, set[str]]:
+        """Return the agents who are offered, or answer, each of some conversations."""
+        found = await self._connection.fetch(_HELD, tenant_id, list(conversation_ids))
+        holders: dict[str, set[str]] = {}
+        for row in found:
+            holders.setdefault(str(row["conversation_id"]), set()).add(row["agent_id"])
+        return holders
+
+    async def offered(
+        self, tenant_id: str, conversation_ids: Collection[str]
+    ) -> set[tuple[str, int]]:
+        """Return the hand-overs of some conversations that have an open offer."""
         found = await self._connection.fetch(
-            "SELECT conversation_id FROM agent.requests WHERE tenant_id = $1 "
-            "AND conversation_id = ANY ($2::text[]::uuid[]) AND settle_time IS NOT NULL",
+            "SELECT conversation_id, hand_off FROM agent.offers WHERE tenant_id = $1 "
+            "AND conversation_id = ANY ($2::text[]::uuid[]) AND state = 'OPEN'",
             tenant_id,
             list(conversation_ids),
         )
-        return [str(row["conversation_id"]) for row in found]
-
-    async def holders(self, tenant_id: str, conversation_ids: Collection[str]) -> set[str]:
-        """Return the agents who are offered, or answer, some conversations."""
-        found = await self._connection.fetch(_HELD, tenant_id, list(conversation_ids))
-        return {row["agent_id"] for row in found}
+        return {(str(row["conversation_id"]), row["hand_off"]) for row in found}
 
     async def settled(self, tenant_id: str, conversation_ids: Collection[str]) -> None:
         """Note that nothing of earlier hand-overs is left."""

@@ -14,9 +14,10 @@ Int64s: TypeAlias = NDArray[np.int64]
 UInt8s: TypeAlias = NDArray[np.uint8]
 
 PARTS = ("wished_skills", "load", "response_time", "idle_time", "preference")
-# Skills are a filter; then load, then response time. A wish and a preference are
-# given for one conversation, so they go before what holds for all.
-WEIGHTS = np.array([300, 100, 10, 1, 1000], np.int32)
+# Skills are a filter; then load, of which one of 50 slots outweighs any response time;
+# then response time, and idle time among equals. A wish and a preference are given for
+# one conversation, so they go before what holds for all.
+WEIGHTS = np.array([1000, 500, 9, 1, 1000], np.int32)
 PREFERRED = 255
 LAST = 128
 REASONS = {
@@ -30,6 +31,18 @@ REASONS = {
 # Their arguments go as a tuple, which their types can't follow.
 _best: Callable[..., tuple[Int32s, Int64s]] = match.best
 _explain: Callable[..., tuple[Int64s, UInt8s]] = match.explain
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """How the agent of a column fits."""
+
+    column: int
+    values: list[int]
+    """Of each part, before its weight."""
+    score: int
+    reason: str
+    """Why he can't take it; empty when he can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +83,19 @@ class Question:
         columns, scores = _best(*self._columns(), count)
         return columns.tolist(), scores.tolist()
 
-    def explain(self, columns: Sequence[int]) -> tuple[list[list[int]], list[str]]:
-        """Return the parts of some agents' scores before weights, and why they can't take it."""
-        agents = np.array(columns, np.int32)
-        values, reasons = _explain(*self._columns(), agents)
-        return values.tolist(), [REASONS[reason] for reason in reasons.tolist()]
+    def explain(self, count: int) -> list[Explained]:
+        """Return how agents fit, the best first, then those who can't take it."""
+        everybody = np.arange(len(self.online), dtype=np.int32)
+        values, reasons = _explain(*self._columns(), everybody)
+        scores = values @ WEIGHTS.astype(np.int64)
+        # The last key is the first: who can, then the score, then the lower column.
+        order = np.lexsort((everybody, -scores, reasons != match.ELIGIBLE))[:count]
+        return [
+            Explained(
+                column, values[column].tolist(), int(scores[column]), REASONS[int(reasons[column])]
+            )
+            for column in order.tolist()
+        ]
 
 
 def _asked(levels: Mapping[int, int]) -> tuple[Int32s, UInt8s]:

@@ -117,6 +117,8 @@ CREATE TABLE agent.departures (
     tenant_id text NOT NULL,
     agent_id text COLLATE "C" NOT NULL,
     due_time timestamptz NOT NULL,
+    -- As that of an offer.
+    claim_time timestamptz NOT NULL DEFAULT '-infinity',
     PRIMARY KEY (tenant_id, agent_id)
 );
 CREATE INDEX departures_due ON agent.departures (due_time);

@@ -1,0 +1,88 @@
+"""What there is to do, noted by those who find it and taken by those who do it."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
+
+Pool = tuple[str, str]
+"""Tenant and pool."""
+
+Wanted = frozenset[str] | None
+"""Conversations of a pool to match; None for all that wait."""
+SOME_MAX = 2_000
+"""Conversations noted one by one; beyond, all of the pool are looked at."""
+
+
+class Agenda:
+    """Pools to match, conversations to settle, and the moment to look again."""
+
+    def __init__(self) -> None:
+        self._pools: dict[Pool, set[str] | None] = {}
+        self._unsettled: dict[str, set[str]] = {}
+        self._due: datetime | None = None
+        self._work = asyncio.Event()
+        self._timer = asyncio.Event()
+
+    def match(
+        self, tenant_id: str, pool_id: str, conversation_ids: Iterable[str] | None = None
+    ) -> None:
+        """Look for agents of some conversations; of all that wait when none are named.
+
+        Only what is new can be looked at alone: the others wait since nobody fits
+        them, and that changes with an agent only.
+        """
+        pool = (tenant_id, pool_id)
+        known = self._pools.get(pool, set())
+        if known is None or conversation_ids is None:
+            self._pools[pool] = None
+        else:
+            known.update(conversation_ids)
+            self._pools[pool] = known if len(known) <= SOME_MAX else None
+        self._work.set()
+
+    def settle(self, tenant_id: str, conversation_ids: Iterable[str]) -> None:
+        """Close what earlier hand-overs of conversations left open."""
+        self._unsettled.setdefault(tenant_id, set()).update(conversation_ids)
+        self._work.set()
+
+    def due_at(self, moment: datetime) -> None:
+        """Look at the timers at a moment."""
+        if self._due is None or moment < self._due:
+            self._due = moment
+            self._timer.set()
+
+    async def work(self) -> tuple[list[Pool], list[str]]:
+        """Wait for work; return the pools and the tenants that have some."""
+        await self._work.wait()
+        self._work.clear()
+        return list(self._pools), list(self._unsettled)
+
+    def has(self, pool: Pool) -> bool:
+        """Tell whether there is something to match in a pool."""
+        return pool in self._pools
+
+    def take_pool(self, pool: Pool) -> Wanted:
+        """Return, and forget, what there is to match in a pool that has something."""
+        wanted = self._pools.pop(pool)
+        return None if wanted is None else frozenset(wanted)
+
+    def take_unsettled(self, tenant_id: str) -> set[str]:
+        """Return the conversations to settle."""
+        return self._unsettled.pop(tenant_id, set())
+
+    @property
+    def due_time(self) -> datetime | None:
+        """The moment to look at the timers again, when one is known."""
+        return self._due
+
+    def take_due(self) -> None:
+        """Forget the moment to look again: somebody looks now."""
+        self._due = None
+
+    async def timer(self, timeout_s: float) -> None:
+        """Wait until the moment to look again was moved, or for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._timer.wait()
+        self._timer.clear()
