@@ -235,17 +235,14 @@ async def test_pages_follow_each_other(scene: Scene) -> None:
     ("rpc", "request_", "reason"),
     [
         ("OpenSession", pb.OpenSessionRequest(client="a\0b"), "INVALID_CLIENT"),
-        ("OpenSession", pb.OpenSessionRequest(client="x" * 101), "string.max_len"),
-        ("HeartbeatSession", pb.HeartbeatSessionRequest(session_id="x"), "string.uuid"),
-        ("ResumeSession", pb.ResumeSessionRequest(session_id=NOBODY), "string.min_len"),
-        ("ListSessions", pb.ListSessionsRequest(page_size=501), "int32.gte_lte"),
+        ("OpenSession", pb.OpenSessionRequest(client="x" * 101), "INVALID_FIELD"),
+        ("HeartbeatSession", pb.HeartbeatSessionRequest(session_id="x"), "INVALID_FIELD"),
+        ("ResumeSession", pb.ResumeSessionRequest(session_id=NOBODY), "INVALID_FIELD"),
+        ("ListSessions", pb.ListSessionsRequest(page_size=501), "INVALID_FIELD"),
     ],
 )
 async def test_bad_input_is_refused(scene: Scene, rpc: str, request_: Any, reason: str) -> None:
-    code, told = await refused(scene.caller()(rpc, request_))
-
-    assert code == "INVALID_ARGUMENT"
-    assert told == reason or "." in reason
+    assert await refused(scene.caller()(rpc, request_)) == ("INVALID_ARGUMENT", reason)
 
 
 async def test_a_crowd_of_one_subject_is_counted_right(
@@ -270,4 +267,4 @@ async def test_nobody_opens_sessions_without_end(scene: Scene, owner: asyncpg.Co
 
     expected = ("RESOURCE_EXHAUSTED", "TOO_MANY_SESSIONS")
     assert await refused(scene.caller().open()) == expected
-    (await scene.caller("bob").open())
+    await scene.caller("bob").open()

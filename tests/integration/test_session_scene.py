@@ -98,8 +98,10 @@ class Gateway:
 
     async def take(self, subject: str, resumed: Any = None) -> Any:
         """Attach one socket, which takes up the session of a result, if given."""
-        known = {"session_id": resumed.session.session_id, "secret": resumed.secret}
-        attachment = socket(subject, **(known if resumed else {}))
+        attachment = socket(subject)
+        if resumed is not None:
+            attachment.session_id = resumed.session.session_id
+            attachment.secret = resumed.secret
         (result,) = await self.attach(attachment)
         return result
 
