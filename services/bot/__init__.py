@@ -1,0 +1,1 @@
+"""Bots: what a tenant lets a machine answer."""

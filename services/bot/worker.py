@@ -1,0 +1,256 @@
+"""The worker: takes turns that are due, has them understood, and answers.
+
+The nlu service is asked outside of any transaction. Each tenant is served by tasks
+of its own, so one whose model is slow makes no other wait.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+from interchange.message.v1.message_events_pb2 import MessageBody
+from interchange.nlu.v1.nlu_service_pb2 import DetectIntentRequest
+from prometheus_client import Counter as Metric
+
+from services.bot import handlers
+from services.bot.bots import BotCache
+from services.bot.domain import Bot, Heard, Nothing, Silence, Unheard
+from services.bot.events import Answer
+from services.bot.handlers import HeardTurn
+from services.bot.repository import Bots
+from services.bot.turns import Queue, Turn
+from services.bot.understanding import Understanding
+from services.common import telemetry
+from services.common.clock import BusinessClock
+from services.common.handling import TRANSIENT
+from services.common.personal import Keys, Seal, Unreadable
+from services.common.work import WorkUnits
+
+log = structlog.get_logger()
+
+TURNS = Metric("bot_turns_total", "Turns of customers", ["outcome"])
+
+TASKS_MAX = 16
+TENANT_TASKS_MAX = 2
+CROWD = 8
+"""Turns in a batch from which on the next one gathers."""
+GATHER_S = 0.006
+LEAVE_S = 3.0
+"""How long a stopping worker finishes what it has begun; a lease returns the rest."""
+GIVE_UP_AFTER = 5
+"""Attempts beyond those for the nlu, after which a turn that nobody gets through is
+handed over unread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often a text is tried to be understood, and the first pause; the next are longer."""
+
+    attempts_max: int
+    pause_ms: int
+
+    def pause_after(self, attempts: int) -> int:
+        """Return the pause after so many attempts, in milliseconds."""
+        return self.pause_ms << (attempts - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A turn that could be opened: its text, empty where it has none."""
+
+    turn: Turn
+    bot: Bot | None
+    seal: Seal
+    text: str
+
+
+class Worker:
+    """Answers turns of all tenants, in this process."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        uow: WorkUnits[Bots],
+        understanding: Understanding,
+        keys: Keys,
+        clock: BusinessClock,
+        patience: Patience,
+        poll_ms: int,
+    ) -> None:
+        self._queue = queue
+        self._uow = uow
+        self._bots = BotCache(uow)
+        self._understanding = understanding
+        self._keys = keys
+        self._clock = clock
+        self._patience = patience
+        self._poll_s = poll_ms / 1000
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._busy: Counter[str] = Counter()
+
+    def wake(self) -> None:
+        """Look at once: turns were queued here."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Answer until cancelled, then finish what was begun."""
+        try:
+            while True:
+                self._wake.clear()
+                try:
+                    claimed = await self._claim()
+                except TRANSIENT as error:
+                    log.warning("turns not taken", error=repr(error))
+                    claimed = 0
+                await self._rest(claimed)
+        finally:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=LEAVE_S)
+            for task in self._tasks:
+                task.cancel()
+
+    async def _rest(self, claimed: int) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._poll_s):
+                await self._wake.wait()
+        if claimed >= CROWD:
+            await asyncio.sleep(GATHER_S)
+
+    async def _claim(self) -> int:
+        """Take what is due and begin to answer it; return how many turns that were."""
+        if len(self._tasks) >= TASKS_MAX:
+            return 0
+        busy = [tenant for tenant, count in self._busy.items() if count >= TENANT_TASKS_MAX]
+        claimed = await self._queue.claim(busy)
+        for tenant_id, turns in claimed.items():
+            self._busy[tenant_id] += 1
+            task = asyncio.create_task(self._serve(tenant_id, turns))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return sum(map(len, claimed.values()))
+
+    async def _serve(self, tenant_id: str, turns: Sequence[Turn]) -> None:
+        try:
+            await self._settle(tenant_id, turns)
+        finally:
+            self._busy[tenant_id] -= 1
+            if not self._busy[tenant_id]:
+                del self._busy[tenant_id]
+            # The next turns of these conversations can be taken now.
+            self._wake.set()
+
+    async def _settle(self, tenant_id: str, turns: Sequence[Turn]) -> None:
+        """Answer turns; one that can't be answered takes no other along.
+
+        What is left here is taken again when its lease has run out.
+        """
+        try:
+            await self._answer(tenant_id, turns)
+        except TRANSIENT as error:
+            log.warning("turns not answered", tenant=tenant_id, error=repr(error))
+        except Exception:
+            if len(turns) == 1:
+                log.exception("turn failed", tenant=tenant_id, id=turns[0].event_id)
+                return
+            middle = len(turns) // 2
+            await self._settle(tenant_id, turns[:middle])
+            await self._settle(tenant_id, turns[middle:])
+
+    async def _answer(self, tenant_id: str, turns: Sequence[Turn]) -> None:
+        read = await self._read(tenant_id, turns)
+        heard, late = await self._hear(tenant_id, read)
+        if late:
+            pauses = [self._patience.pause_after(turn.attempts) for turn in late]
+            await self._queue.postpone(tenant_id, late, pauses)
+            TURNS.labels("postponed").inc(len(late))
+        if heard:
+            # Of the traces that meet here one is followed on.
+            trace = next((one.turn.traceparent for one in heard if one.turn.traceparent), None)
+            with telemetry.span_from(trace, "bot answer"):
+                answers = await handlers.answer_turns(
+                    tenant_id, heard, uow=self._uow, clock=self._clock
+                )
+            _count(answers)
+
+    async def _read(self, tenant_id: str, turns: Sequence[Turn]) -> list[_Read]:
+        """Open turns; drop those whose customer's key was destroyed."""
+        bots = await self._bots.of(tenant_id, {turn.bot_id for turn in turns})
+        seals = await self._keys.of(tenant_id, {turn.customer_id for turn in turns})
+        read, lost = [], []
+        for turn in turns:
+            seal = seals.get(turn.customer_id)
+            try:
+                text = "" if seal is None else _text(turn, seal)
+            except (Unreadable, ValueError) as error:
+                log.error(
+                    "turn unreadable", tenant=tenant_id, event=turn.event_id, error=str(error)
+                )
+                seal = None
+            if seal is None:
+                lost.append(turn)
+            else:
+                read.append(_Read(turn, bots.get(turn.bot_id), seal, text))
+        if lost:
+            await handlers.drop_turns(tenant_id, lost, uow=self._uow)
+            TURNS.labels("dropped").inc(len(lost))
+        return read
+
+    async def _hear(
+        self, tenant_id: str, read: Sequence[_Read]
+    ) -> tuple[list[HeardTurn], list[Turn]]:
+        """Have texts understood; return what can be answered, and what is tried again."""
+        asked = [one for one in read if one.bot is not None and one.text and not self._weary(one)]
+        requests = [
+            DetectIntentRequest(
+                model_id=one.bot.model_id,
+                text=one.text,
+                conversation_id=one.turn.conversation_id,
+            )
+            for one in asked
+            if one.bot is not None
+        ]
+        found = await self._understanding.detect(tenant_id, requests) if requests else ()
+        detections = {
+            one.turn.event_id: detection for one, detection in zip(asked, found, strict=True)
+        }
+        heard, late = [], []
+        for one in read:
+            what = detections.get(one.turn.event_id) or self._unasked(one)
+            if what is None:
+                late.append(one.turn)
+            else:
+                heard.append(HeardTurn(one.turn, one.bot, what, one.seal))
+        return heard, late
+
+    def _unasked(self, one: _Read) -> Heard | None:
+        """Return what is known of a turn without the nlu; None when it is to be tried again."""
+        if one.bot is None or not one.turn.sequence:
+            return Silence()
+        if not one.text:
+            return Nothing()
+        return Unheard() if one.turn.attempts >= self._patience.attempts_max else None
+
+    def _weary(self, one: _Read) -> bool:
+        return one.turn.attempts > self._patience.attempts_max + GIVE_UP_AFTER
+
+
+def _text(turn: Turn, seal: Seal) -> str:
+    """Return the text of a turn, empty where it has none."""
+    if not turn.sealed_body:
+        return ""
+    opened = seal.open(turn.sealed_body, turn.conversation_id)
+    try:
+        return MessageBody.FromString(opened).text
+    except Exception as error:
+        raise ValueError(f"body is no MessageBody: {error}") from error
+
+
+def _count(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        decision = answer.decision
+        outcome = "hand_off" if decision.reason else "reply" if decision.reply else "nothing"
+        TURNS.labels(outcome).inc()
