@@ -92,6 +92,14 @@ class Settings(BaseSettings):
     """Private key that signs tokens; only identity reads it."""
     personal_key_file: Path = Path("personal_key")
     """Master key that wraps the keys of customers: 32 bytes as hexadecimal digits."""
+    nlu_watch_ms: int = Field(default=1_000, ge=10)
+    """Pause between looks for newer versions of models, and for trainings to be done."""
+    nlu_models_bytes_max: int = Field(default=512 * 1024 * 1024, ge=1)
+    """Memory of the models that an instance keeps loaded, about."""
+    nlu_training_lease_ms: int = Field(default=30_000, ge=100)
+    """How long a training stays with a trainer who does not renew his claim."""
+    nlu_training_timeout_ms: int = Field(default=900_000, ge=100)
+    """A training that takes longer has failed."""
     archive_dir: Path = Path("archive")
     """Folder of archived event partitions."""
 
