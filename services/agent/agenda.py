@@ -56,6 +56,10 @@ class Agenda:
         """Wait for work; return the pools and the tenants that have some."""
         await self._work.wait()
         self._work.clear()
+        return self.todo()
+
+    def todo(self) -> tuple[list[Pool], list[str]]:
+        """Return the pools and the tenants that have work."""
         return list(self._pools), list(self._unsettled)
 
     def has(self, pool: Pool) -> bool:

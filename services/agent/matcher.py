@@ -69,6 +69,18 @@ class Matcher:
             for lane in self._lanes.values():
                 lane.cancel()
 
+    async def step(self) -> bool:
+        """Do what is on the agenda now, one after the other; tell whether there was any.
+
+        What simulations and tests call in place of `run`.
+        """
+        pools, tenants = self._agenda.todo()
+        for tenant_id in tenants:
+            await self._settle(tenant_id)
+        for pool in pools:
+            await self._match(pool)
+        return bool(pools or tenants)
+
     def _start(self, key: object, work: Coroutine[Any, Any, None]) -> None:
         """Run work in the lane of its key, unless one runs there and will see it."""
         if key in self._lanes:

@@ -84,13 +84,17 @@ class Told(News):
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._waiting:
-                told = list(self._waiting)
-                self._waiting.clear()
-                try:
-                    await self._send(told)
-                except FAULTS as error:
-                    log.warning("changes not told", count=len(told), error=repr(error))
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Tell Redis and the other instances what waits."""
+        while self._waiting:
+            told = list(self._waiting)
+            self._waiting.clear()
+            try:
+                await self._send(told)
+            except FAULTS as error:
+                log.warning("changes not told", count=len(told), error=repr(error))
 
     async def _send(self, told: Sequence[_Told]) -> None:
         by_pool: dict[tuple[str, str], dict[str, Agent]] = {}
