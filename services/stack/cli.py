@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from services.stack import (
+    commands_chat,
     commands_demo,
     commands_events,
     commands_migrate,
@@ -38,6 +39,7 @@ for module in (
     commands_parked,
     commands_position,
     commands_demo,
+    commands_chat,
     commands_replay,
 ):
     module.add_to(app)
