@@ -186,9 +186,7 @@ class Worker:
             try:
                 text = "" if seal is None else _text(turn, seal)
             except (Unreadable, ValueError) as error:
-                log.error(
-                    "turn unreadable", tenant=tenant_id, event=turn.event_id, error=str(error)
-                )
+                log.error("turn unreadable", tenant=tenant_id, id=turn.event_id, error=str(error))
                 seal = None
             if seal is None:
                 lost.append(turn)
