@@ -25,6 +25,8 @@ from services.stack.recount import Recount
 from services.stack.report import MARKS, Bars, checks_table, counts_table, grid
 from services.stack.rest import Reader, StoredPosition
 from services.stack.stack import Stack
+from services.stack.talk_demo import TalkDemo
+from services.stack.talk_report import talk_checks, talk_tables
 
 TENANT = "demo"
 CHECK_TIMEOUT_S = 60.0
@@ -35,16 +37,21 @@ BIGGEST = 10
 
 def demo(
     trades: Annotated[int, typer.Option(min=1_000, help="Trades of the simulated day.")] = 50_000,
+    customers: Annotated[
+        int, typer.Option(min=2, max=5_000, help="Customers of the help desks.")
+    ] = 300,
     accounts: Annotated[int, typer.Option(min=1, max=9_999, help="Client accounts.")] = 200,
     calls: Annotated[int, typer.Option(min=10, help="Single calls to measure.")] = 300,
     patience: Annotated[
         float, typer.Option(min=1, help="Seconds without any answer before it gives up.")
     ] = 120.0,
 ) -> None:
-    """Start the stack and walk a simulated day of trading through it.
+    """Start the stack and walk a simulated day through it: trades, then conversations.
 
     Books the day through Envoy, waits until position and ledger hold it, and
-    recounts all of it. Exit code 0 when every check passed.
+    recounts all of it. Then two tenants' customers talk with bots and agents over
+    WebSockets, and what each was told is compared with what is stored. Exit code 0
+    when every check passed.
     """
     console = Console(highlight=False)
     began = time.monotonic()
@@ -53,11 +60,13 @@ def demo(
         stack.up(report=progress.report)
     console.print(f"stack ready in {time.monotonic() - began:.1f} s: {stack.edge_url}")
     try:
-        passed = asyncio.run(_run(stack, console, trades, accounts, calls, patience))
+        traded, account = asyncio.run(_trade(stack, console, trades, accounts, calls, patience))
+        talked = asyncio.run(_talk(stack, console, customers, patience))
     except grpc.aio.AioRpcError as error:
         raise StackError(f"a call was refused: {describe(error)}") from error
+    _show_next(console, stack, account)
     console.print(f"\n{time.monotonic() - began:.0f} s in all")
-    if not passed:
+    if not (traded and talked):
         raise StackError("a check failed: see the red marks above")
 
 
@@ -66,9 +75,10 @@ def add_to(app: typer.Typer) -> None:
     app.command()(demo)
 
 
-async def _run(
+async def _trade(
     stack: Stack, console: Console, trades: int, accounts: int, calls: int, patience: float
-) -> bool:
+) -> tuple[bool, str]:
+    """Walk the day of trading; return whether all was right, and an account of it."""
     bars = Bars(console)
     async with Edge(stack, TENANT, "demo", patience) as edge, Reader(edge) as reader:
         run = Demo(edge, bars)
@@ -91,9 +101,21 @@ async def _run(
         checks_table("\nTrial balance of the tenant", trial, ("asset", "debit", "credit"))
     )
     _show_latency(console, outcome)
-    _show_next(console, stack, outcome)
     refused = all(reason == fault.reason for fault, reason in outcome.refused)
-    return refused and all(check.passed for check in (*found, *trial))
+    return refused and all(check.passed for check in (*found, *trial)), outcome.accounts[1]
+
+
+async def _talk(stack: Stack, console: Console, customers: int, patience: float) -> bool:
+    """Let customers, bots and agents talk; return whether all was right."""
+    bars = Bars(console)
+    run = TalkDemo(stack, bars, patience)
+    with bars.progress:
+        await run.run(customers)
+    found = talk_checks(run.hours)
+    for table in talk_tables(run.hours, run.took_s):
+        console.print(table)
+    console.print(checks_table("\nChecks of what was told", found, ("check", "told", "stored")))
+    return all(check.passed for check in found)
 
 
 def _booking_checks(outcome: Outcome, counted: int) -> list[Check]:
@@ -180,14 +202,13 @@ def _show_latency(console: Console, outcome: Outcome) -> None:
     console.print(counts_table(title, rows))
 
 
-def _show_next(console: Console, stack: Stack, outcome: Outcome) -> None:
+def _show_next(console: Console, stack: Stack, account: str) -> None:
     command = Path(executable).with_name("interchange")
     if command.is_relative_to(Path.cwd()):
         command = command.relative_to(Path.cwd())
-    account = outcome.accounts[1]
     bearer = f'-H "authorization: Bearer $({command} token --tenant {TENANT} --role trader)"'
     body = (
-        f'{{"requestId": "mine-{outcome.run}", "accountId": "{account}", "instrumentId": "IBM", '
+        f'{{"requestId": "mine-{account}", "accountId": "{account}", "instrumentId": "IBM", '
         '"side": "SIDE_BUY", "quantity": {"value": "100"}, "price": {"value": "181.52"}, '
         '"currency": "USD", "waitFor": "WAIT_FOR_POSTED"}'
     )
@@ -199,6 +220,8 @@ def _show_next(console: Console, stack: Stack, outcome: Outcome) -> None:
         f"-d '{body}'",
         f'grpcurl -plaintext {bearer} -d \'{{"account_id": "{account}"}}\' {address} '
         "interchange.ledger.v1.LedgerService/ListBalances",
+        f"{command} chat --tenant {TENANT}",
+        f"{command} chat --tenant {TENANT} --agent ana     (in another terminal)",
         "make down",
     )
     for line in lines:

@@ -33,7 +33,10 @@ class StackSettings(BaseSettings):
 
     data_dir: Path = Path(".interchange")
     """Folder of all data, logs and secrets of the stack."""
-    hosts: str = "instrument,account;trade;position;ledger"
+    hosts: str = (
+        "instrument,account;trade;position;ledger;"
+        "identity,session,conversation;message;gateway;agent;bot,nlu"
+    )
     """Which services share a process: `;` parts processes, `,` services in one."""
     start_timeout_s: int = Field(default=120, ge=1, le=3600)
     """How long a server may take until it is ready."""

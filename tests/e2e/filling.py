@@ -17,6 +17,7 @@ from google.type.money_pb2 import Money
 from interchange.instrument.v1.instrument_pb2 import ASSET_CLASS_EQUITY
 
 from tests.e2e.catalog import Rpc
+from tests.e2e.talk_world import EXAMPLES, SKILL
 from tests.e2e.world import World
 
 ALL_ACCOUNTS = "-"
@@ -27,39 +28,79 @@ EMPTY: Sequence[Any] = (None,)
 MONEY = Money(currency_code="USD", units=3)
 
 ORDINARY: Mapping[str, Sequence[Any]] = {
+    "after_sequence": EMPTY,
     "asset_class": (ASSET_CLASS_EQUITY,),
     "base_currency": ("USD",),
+    "before_sequence": EMPTY,
     "calendar": EMPTY,
     "cash": (MONEY,),
+    "channel": (1,),
+    "client": ("of its own",),
     "cost": (MONEY,),
     "cost_method": (1,),
     "currency": ("USD",),
+    "customer_name": ("of its own",),
     "cusip": EMPTY,
+    "delivered_sequence": EMPTY,
     "description": ("of its own",),
     "direction": (1,),
     "display_name": ("of its own",),
+    "epoch": EMPTY,
+    "examples": (EXAMPLES,),
+    "excluded_agent_ids": EMPTY,
     "expected_version": (0,),
+    "fallback_reply": ("of its own",),
     "fees": (MONEY,),
     "figi": EMPTY,
+    "greeting": EMPTY,
+    "hand_off": EMPTY,
+    "hand_off_intent": EMPTY,
+    "hand_off_reply": EMPTY,
     "isin": ("US5949181045",),
     "kind": (1,),
+    "level": (3,),
+    "limit": (3,),
     "lot_size": (Decimal(value="1"),),
+    "media_type": ("image/png",),
     "mic": ("XNAS",),
+    "misses_max": (2,),
     "name": ("of its own",),
     "page_size": EMPTY,
     "page_token": EMPTY,  # put in by whoever calls: it depends on the rest
+    "pool_id": ("default",),
+    "preferred_agent_id": EMPTY,
+    "preferred_only": EMPTY,
     "price": (Decimal(value="10"),),
+    "priority": (3,),
     "quantity": (Decimal(value="3"),),
+    "read_sequence": EMPTY,
+    "reason": (1,),
+    "replies": ("of its own",),
+    "required_skills": EMPTY,
+    "route": EMPTY,
     "side": (1,),
+    "size_bytes": (1,),
     "sub_account": (1, 2),
     "symbol": ("OWN",),
+    "text": ("of its own",),
+    "threshold_millis": (500,),
     "tick_size": (Decimal(value="0.01"),),
     "trade_time": EMPTY,
+    "uri": ("https://files.example/of-its-own.png",),
     "update_mask": (FieldMask(paths=["name"]),),
     "value_date": EMPTY,
     "venue": ("XNAS",),
     "wait_for": EMPTY,
+    "wished_skills": EMPTY,
+    "interchange.agent.v1.SetAgentStatusRequest.status": (3,),
+    "interchange.conversation.v1.ListConversationsRequest.agent_id": EMPTY,
+    "interchange.conversation.v1.Skill.name": (SKILL,),
+    "interchange.nlu.v1.GetModelRequest.version": EMPTY,
+    "interchange.session.v1.ListSessionsRequest.subject": EMPTY,
     # Set by the server.
+    "average_response_ms": EMPTY,
+    "idle_since": EMPTY,
+    "loads": EMPTY,
     "create_time": EMPTY,
     "sequence": EMPTY,
     "status": EMPTY,
@@ -76,15 +117,24 @@ def owned(world: World) -> Mapping[str, Sequence[Any]]:
     trade, transfer = world.trades[0], world.transfers[0]
     return {
         "account_id": (trade.account_id,),
+        "agent_id": world.agents,
         "asset": (trade.instrument_id, "USD"),
+        "bot_id": world.bots,
+        "client_message_id": (f"{world.mark}-c1",),
+        "conversation_id": world.conversations,
+        "customer_id": (None, f"clerk-{world.mark}", None),
         "external_id": (trade.external_id,),
         "external_source": (trade.external_source,),
         "instrument_id": (trade.instrument_id,),
         "journal_id": world.journals,
         "min_sequence": (0, trade.sequence, 0),
         "min_transfer_sequence": (0, transfer.sequence, 0),
+        "model_id": world.models,
+        "offer_id": world.offers,
         "query": (world.mark,),
         "request_id": (f"{world.mark}-t0",),
+        "secret": [secret for _, secret in world.sessions],
+        "session_id": [session for session, _ in world.sessions],
         "trade_date": (None, trade.trade_date, None),
         "trade_id": (trade.trade_id,),
         "transfer_id": (transfer.transfer_id,),
@@ -133,7 +183,9 @@ def _fill(
         value = values[min(variant, len(values) - 1)]
     if value is None:
         return
-    if field.is_repeated:
+    if isinstance(value, tuple):
+        getattr(message, field.name).extend(value)
+    elif field.is_repeated:
         getattr(message, field.name).append(value)
     elif inner is not None:
         getattr(message, field.name).CopyFrom(value)

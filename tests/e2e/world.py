@@ -24,6 +24,7 @@ from interchange.position.v1.position_service_pb2 import GetPositionWatermarkReq
 from interchange.trade.v1.trade_pb2 import SIDE_BUY
 from interchange.trade.v1.trade_service_pb2 import WAIT_FOR_POSTED, CreateTradeRequest
 
+from tests.e2e import talk_world
 from tests.e2e.door import Caller, Door
 
 SYSTEM = ("pg_catalog", "information_schema", "pg_toast")
@@ -48,6 +49,14 @@ class World:
     trades: list[Any] = field(default_factory=list)
     transfers: list[Any] = field(default_factory=list)
     journals: list[str] = field(default_factory=list)
+    agents: list[str] = field(default_factory=list)
+    bots: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    conversations: list[str] = field(default_factory=list)
+    """One that an agent answers, one that waits, one that the bot answers."""
+    offers: list[str] = field(default_factory=list)
+    sessions: list[tuple[str, str]] = field(default_factory=list)
+    """Ids and secrets."""
     rows: Rows = field(default_factory=dict)
     """What the tables hold of it, as long as nothing changes."""
 
@@ -170,6 +179,7 @@ async def full(door: Door) -> World:
     for account in world.accounts:
         entries = await world.caller.call("ListEntries", ListEntriesRequest(account_id=account))
         world.journals += sorted({entry.journal_id for entry in entries.entries})
+    await talk_world.add(world)
     return world
 
 
@@ -183,6 +193,8 @@ async def namesake(door: Door, of: World) -> World:
             for number, name in enumerate(of.instruments)
         ),
         *(world.add_account(name) for name in of.accounts),
+        *(talk_world.create_agent(world, name) for name in of.agents),
+        *(talk_world.put_bot(world, name, name) for name in of.bots),
     )
     return world
 
