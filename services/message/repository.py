@@ -47,7 +47,7 @@ class Messages(Protocol):
     async def append(
         self, tenant_id: str, conversations: Sequence[Conversation], rows: Sequence[MessageRow]
     ) -> None:
-        """Insert messages and move the counters of their conversations."""
+        """Insert messages of one moment and move the counters of their conversations."""
         ...
 
     async def page_up(
@@ -97,19 +97,20 @@ class PostgresMessages(Messages):
 
     async def sent(self, tenant_id: str, keys: Sequence[SentKey]) -> Mapping[SentKey, MessageRow]:
         """Return the messages that were sent with those of the keys that are taken."""
-        columns = map(list, zip(*keys, strict=True))
-        rows = await self._connection.fetch(SENT, tenant_id, *columns)
+        names, client_ids, *_ = map(list, zip(*keys, strict=True))
+        rows = await self._connection.fetch(SENT, tenant_id, names, client_ids)
         return {row.key: row for row in (MessageRow(*row) for row in rows)}
 
     async def append(
         self, tenant_id: str, conversations: Sequence[Conversation], rows: Sequence[MessageRow]
     ) -> None:
-        """Insert messages and move the counters of their conversations."""
+        """Insert messages of one moment and move the counters of their conversations."""
+        *columns, times = map(list, zip(*rows, strict=True))
         status = await self._connection.execute(
             APPEND,
-            [tenant_id] * len(rows),
-            *map(list, zip(*rows, strict=True)),
             tenant_id,
+            *columns,
+            times[0],
             [one.conversation_id for one in conversations],
             [one.last_sequence for one in conversations],
             [one.event_sequence for one in conversations],
