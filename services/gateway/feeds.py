@@ -215,8 +215,7 @@ class Feeds:
             after = page.messages[0].sequence - 1 if page.messages else page.last_sequence
             metrics.NOT_RECOVERED.inc()
         sub.last, sub.told = after, True
-        if reader.caller.subject in feed.participants:
-            feed.online.add(reader.caller.subject)
+        feed.saw(reader.caller.subject, online=True)
         frame = frames_out.Subscribed(
             conversation_id=feed.conversation_id,
             epoch=page.epoch,
