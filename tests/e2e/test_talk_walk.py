@@ -53,7 +53,7 @@ class Desk:
             "thresholdMillis": 1,
             "intents": intents,
         }
-        await good(self.supervisor, "PUT", "/v1/bots/default", bot=bot)
+        await good(self.supervisor, "PUT", "/v1/bots/default", **bot)
         async with asyncio.timeout(PATIENCE_S):
             while (await self._model())["state"] != "MODEL_STATE_READY":
                 await asyncio.sleep(0.1)
