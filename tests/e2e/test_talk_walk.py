@@ -45,7 +45,10 @@ class Desk:
         ]
         path = "/v1/models/default:train"
         await good(self.supervisor, "POST", path, examples=[*examples, *people])
-        intents = [{"name": "fees", "replies": ["A dollar a trade."]}, {"name": "hours"}]
+        intents = [
+            {"name": "fees", "replies": ["A dollar a trade."]},
+            {"name": "hours", "replies": ["From nine to five."]},
+        ]
         bot = {
             "fallbackReply": "Sorry?",
             "handOffReply": "One moment.",
