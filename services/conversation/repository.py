@@ -18,15 +18,25 @@ _SELECT = """c.conversation_id::text, c.customer_id, c.customer_name, c.channel,
     c.end_reason, c.start_us, c.hand_off_us, c.end_us, c.version"""
 
 _INSERT = f"""
-INSERT INTO conversation.conversations (tenant_id, {_COLUMNS})
-SELECT $1, id, customer_id, customer_name, channel, status, bot_id, nullif(agent_id, ''),
+INSERT INTO conversation.conversations AS c (tenant_id, {_COLUMNS})
+SELECT tenant_id, id, customer_id, customer_name, channel, status, bot_id, nullif(agent_id, ''),
     hand_off_count, hand_off_reason, needs, start_needs, end_reason, start_us, hand_off_us, end_us,
     version
-FROM unnest($2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::text[],
-    $8::text[], $9::int[], $10::smallint[], $11::bytea[], $12::bytea[], $13::smallint[],
-    $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[])
-AS n(id, customer_id, customer_name, channel, status, bot_id, agent_id, hand_off_count,
+FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::smallint[],
+    $7::text[], $8::text[], $9::int[], $10::smallint[], $11::bytea[], $12::bytea[],
+    $13::smallint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[])
+AS n(tenant_id, id, customer_id, customer_name, channel, status, bot_id, agent_id, hand_off_count,
     hand_off_reason, needs, start_needs, end_reason, start_us, hand_off_us, end_us, version)
+"""
+
+# By conflict and not by UPDATE … FROM: it finds each row by its key, whatever the planner
+# believes, where a join may read the whole table.
+_UPDATE = f"""{_INSERT}
+ON CONFLICT (tenant_id, conversation_id) DO UPDATE
+SET status = excluded.status, agent_id = excluded.agent_id,
+    hand_off_count = excluded.hand_off_count, hand_off_reason = excluded.hand_off_reason,
+    needs = excluded.needs, end_reason = excluded.end_reason, hand_off_us = excluded.hand_off_us,
+    end_us = excluded.end_us, version = excluded.version
 """
 
 # OFFSET 0 keeps the subquery as it is: each id is looked up in the one partition
@@ -39,18 +49,6 @@ CROSS JOIN LATERAL (
     WHERE c.tenant_id = n.tenant_id AND c.conversation_id = n.conversation_id
       AND c.version > n.version OFFSET 0
 ) AS c
-"""
-
-_UPDATE = """
-UPDATE conversation.conversations AS c
-SET status = n.status, agent_id = nullif(n.agent_id, ''), hand_off_count = n.hand_off_count,
-    hand_off_reason = n.hand_off_reason, needs = n.needs, end_reason = n.end_reason,
-    hand_off_us = n.hand_off_us, end_us = n.end_us, version = n.version
-FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::text[], $5::int[], $6::smallint[],
-    $7::bytea[], $8::smallint[], $9::bigint[], $10::bigint[], $11::bigint[])
-AS n(tenant_id, conversation_id, status, agent_id, hand_off_count, hand_off_reason, needs,
-    end_reason, hand_off_us, end_us, version)
-WHERE c.tenant_id = n.tenant_id AND c.conversation_id = n.conversation_id
 """
 
 ConversationId = tuple[str, str]
@@ -160,33 +158,18 @@ class PostgresConversations(Conversations):
 
     async def insert(self, tenant_id: str, conversations: Sequence[Conversation]) -> None:
         """Store new conversations."""
-        if conversations:
-            columns = zip(*map(_row, conversations), strict=True)
-            await self._connection.execute(_INSERT, tenant_id, *map(list, columns))
+        await self._write(_INSERT, [((tenant_id, ""), one) for one in conversations])
 
     async def update(self, conversations: Mapping[ConversationId, Conversation]) -> None:
         """Store conversations that changed; their locks are held."""
-        if not conversations:
-            return
-        rows = [
-            (
-                tenant_id,
-                one.conversation_id,
-                one.status,
-                one.agent_id,
-                one.hand_off_count,
-                one.hand_off_reason,
-                one.needs,
-                one.end_reason,
-                one.hand_off_us,
-                one.end_us,
-                one.version,
-            )
-            for (tenant_id, _), one in sorted(conversations.items(), key=lambda item: item[0])
-        ]
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        status = await self._connection.execute(_UPDATE, *columns)
-        assert status == f"UPDATE {len(rows)}", f"{status} of {len(rows)} conversations"
+        await self._write(_UPDATE, sorted(conversations.items(), key=lambda item: item[0]))
+
+    async def _write(
+        self, query: str, conversations: Sequence[tuple[ConversationId, Conversation]]
+    ) -> None:
+        if conversations:
+            rows = [(tenant_id, *_row(one)) for (tenant_id, _), one in conversations]
+            await self._connection.execute(query, *map(list, zip(*rows, strict=True)))
 
 
 def _row(one: Conversation) -> tuple[object, ...]:

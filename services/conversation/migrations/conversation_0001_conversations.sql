@@ -42,8 +42,7 @@ CREATE INDEX ON conversation.conversations (tenant_id, channel, conversation_id 
 SELECT mesh.isolate_tenants('conversation.conversations');
 SELECT mesh.partition_monthly('conversation.conversations', 'uuid7');
 
-GRANT SELECT, INSERT ON conversation.conversations TO conversation_api;
-GRANT SELECT ON conversation.conversations TO conversation_pipeline;
+GRANT SELECT, INSERT ON conversation.conversations TO conversation_api, conversation_pipeline;
 GRANT UPDATE (status, agent_id, hand_off_count, hand_off_reason, needs, end_reason, hand_off_us,
               end_us, version)
     ON conversation.conversations TO conversation_api, conversation_pipeline;
