@@ -4,15 +4,18 @@ Each command decides by itself, on a register whose subjects are locked.
 """
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from services.common.errors import Unavailable
 from services.session import domain
 from services.session.domain import End, Kind, Session
 from services.session.register import Register
 
 SECRET_BYTES = 32
+Leases: TypeAlias = Mapping[str, datetime]
 NO_TIME = datetime.min
 
 
@@ -45,8 +48,8 @@ class Command(Protocol):
         """Which session; empty for a new one."""
         ...
 
-    def decide(self, tenant_id: str, register: Register, lease_time: datetime) -> Outcome:
-        """Do it or raise its error; `lease_time` is of the instance that asks."""
+    def decide(self, tenant_id: str, register: Register, leases: Leases) -> Outcome:
+        """Do it or raise its error; `leases` are of the instances that ask and live."""
         ...
 
 
@@ -60,7 +63,7 @@ class Open:
     secret: str = field(default_factory=new_secret, repr=False)
     session_id: str = ""
 
-    def decide(self, tenant_id: str, register: Register, lease_time: datetime) -> Outcome:
+    def decide(self, tenant_id: str, register: Register, leases: Leases) -> Outcome:
         """Open it."""
         expire_time = register.now + register.timings.keep
         return Outcome(register.open(self.session(tenant_id, expire_time)), self.secret)
@@ -86,7 +89,7 @@ class Keep:
     subject: str
     session_id: str
 
-    def decide(self, tenant_id: str, register: Register, lease_time: datetime) -> Outcome:
+    def decide(self, tenant_id: str, register: Register, leases: Leases) -> Outcome:
         """Let it live longer."""
         session = domain.owned(register.find(self.session_id), self.subject)
         return Outcome(register.change(domain.kept(session, register.now, register.timings)))
@@ -100,7 +103,7 @@ class Resume:
     session_id: str
     secret: str = field(repr=False)
 
-    def decide(self, tenant_id: str, register: Register, lease_time: datetime) -> Outcome:
+    def decide(self, tenant_id: str, register: Register, leases: Leases) -> Outcome:
         """Take it up."""
         session = domain.proven(register.find(self.session_id), self.subject, self.secret)
         return Outcome(register.change(domain.taken_up(session, register.now, register.timings)))
@@ -113,7 +116,7 @@ class Close:
     subject: str
     session_id: str
 
-    def decide(self, tenant_id: str, register: Register, lease_time: datetime) -> Outcome:
+    def decide(self, tenant_id: str, register: Register, leases: Leases) -> Outcome:
         """End it."""
         session = domain.owned(register.find(self.session_id), self.subject)
         return Outcome(session if session.end else register.end(session, End.CLOSED))
@@ -133,9 +136,13 @@ class Attach:
         """Whose session it is."""
         return self.new.subject
 
-    def decide(self, tenant_id: str, register: Register, lease_time: datetime) -> Outcome:
+    def decide(self, tenant_id: str, register: Register, leases: Leases) -> Outcome:
         """Take the session up, or open one when there is none or it is over."""
         now = register.now
+        lease_time = leases.get(self.instance_id)
+        if lease_time is None:
+            text = "the instance was dead, and what it held has not ended yet; try again"
+            raise Unavailable("INSTANCE_DEAD", text)
         if self.session_id:
             session = domain.proven(register.find(self.session_id), self.subject, self.secret)
             if not session.is_over(now, register.timings):

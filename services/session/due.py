@@ -14,18 +14,19 @@ _DUE = """
 UNION ALL
 (SELECT s.tenant_id, s.subject, s.session_id::text FROM session.instances AS i
  JOIN session.sessions AS s ON s.instance_id = i.instance_id AND s.expire_time IS NULL
- WHERE i.lease_time <= $1 - $2::interval LIMIT $3)
+ WHERE i.lease_time <= $1::timestamptz - $2::interval LIMIT $3)
 """
 
 _NEXT_DUE = """
 SELECT least(
     (SELECT min(expire_time) FROM session.sessions
      WHERE end_time IS NULL AND expire_time IS NOT NULL),
-    (SELECT min(lease_time) FROM session.instances) + $1::interval)
+    (SELECT min(lease_time) FROM session.instances WHERE buried_time IS NULL) + $1::interval)
 """
 
-_FORGET_INSTANCES = """
-DELETE FROM session.instances AS i WHERE lease_time <= $1 AND NOT EXISTS (
+_BURY = """
+UPDATE session.instances AS i SET buried_time = $1
+WHERE lease_time <= $1::timestamptz - $2::interval AND buried_time IS NULL AND NOT EXISTS (
     SELECT FROM session.sessions AS s
     WHERE s.instance_id = i.instance_id AND s.expire_time IS NULL)
 """
@@ -66,8 +67,14 @@ class DueSessions(PostgresSessions):
         found: datetime | None = await self.connection.fetchval(_NEXT_DUE, resume)
         return found
 
-    async def forget(self, instances_before: datetime, losses_before: datetime) -> None:
-        """Delete instances that are gone and hold nothing, and losses that nobody asks for."""
-        await self.connection.execute(_FORGET_INSTANCES, instances_before)
-        query = "DELETE FROM session.losses WHERE lost_time <= $1"
-        await self.connection.execute(query, losses_before)
+    async def bury(self, now: datetime, resume: timedelta) -> None:
+        """Bury instances that are dead and hold nothing."""
+        await self.connection.execute(_BURY, now, resume)
+
+    async def forget(self, before: datetime) -> None:
+        """Delete instances that were buried, and losses that were noted, before a time."""
+        for query in (
+            "DELETE FROM session.instances WHERE buried_time <= $1",
+            "DELETE FROM session.losses WHERE lost_time <= $1",
+        ):
+            await self.connection.execute(query, before)

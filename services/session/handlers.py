@@ -11,7 +11,7 @@ from services.common import pagination
 from services.common.errors import InterchangeError
 from services.common.work import WorkUnits
 from services.session import domain, events
-from services.session.commands import NO_TIME, Attach, Command, Outcome
+from services.session.commands import Attach, Command, Outcome
 from services.session.domain import Session, Timings
 from services.session.register import Register
 from services.session.repository import Sessions
@@ -50,18 +50,25 @@ async def settle(
 async def _leases(
     commands: Sequence[Command], register: Register, repository: Sessions
 ) -> dict[str, datetime]:
-    """Return until when the instances live that ask: whoever attaches lives."""
-    lease_time = register.now + register.timings.lease
-    asking = sorted({one.instance_id for one in commands if isinstance(one, Attach)})
-    return {one: await repository.join(one, register.now, lease_time) for one in asking}
+    """Return until when the instances live that ask, those that are not dead."""
+    now, timings = register.now, register.timings
+    leases = {}
+    for instance_id in sorted({one.instance_id for one in commands if isinstance(one, Attach)}):
+        lease_time = await repository.lease(instance_id)
+        # One that lives is only read: written by each, all would wait for each other.
+        if lease_time is None or lease_time <= now:
+            renewed = now + timings.lease
+            lease_time = await repository.renew(instance_id, renewed, now - timings.resume)
+        if lease_time is not None:
+            leases[instance_id] = lease_time
+    return leases
 
 
 def _decided(
     command: Command, tenant_id: str, register: Register, leases: dict[str, datetime]
 ) -> Result:
-    instance_id = command.instance_id if isinstance(command, Attach) else ""
     try:
-        return command.decide(tenant_id, register, leases.get(instance_id, NO_TIME))
+        return command.decide(tenant_id, register, leases)
     except InterchangeError as error:
         return error
 

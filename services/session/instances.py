@@ -20,11 +20,13 @@ async def heartbeat(
 ) -> list[str]:
     """Let an instance live on; return what it lost.
 
-    Instances and what they lost are of no tenant; the transaction has one all the same.
+    One that was dead lives again only when all that it held has ended: until then
+    nothing happens, and a later heartbeat tells. Instances and what they lost are of
+    no tenant; the transaction has one all the same.
     """
     async with uow.tenant(tenant_id) as work:
         now = await work.repository.now()
-        await work.repository.renew(instance_id, now + timings.lease)
+        await work.repository.renew(instance_id, now + timings.lease, now - timings.resume)
         return await work.repository.tell_losses(instance_id)
 
 

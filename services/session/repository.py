@@ -49,11 +49,11 @@ ON CONFLICT (tenant_id, subject) DO UPDATE
 SET open_count = excluded.open_count, last_sequence = excluded.last_sequence
 """
 
-# One that lives has a row already: writing it would make all attachments of an
-# instance wait for each other.
-_JOIN = """
-INSERT INTO session.instances AS i VALUES ($1, $2)
-ON CONFLICT (instance_id) DO UPDATE SET lease_time = greatest(i.lease_time, excluded.lease_time)
+_RENEW = """
+INSERT INTO session.instances AS i (instance_id, lease_time) VALUES ($1, $2)
+ON CONFLICT (instance_id) DO UPDATE
+SET lease_time = greatest(i.lease_time, excluded.lease_time), buried_time = NULL
+WHERE i.lease_time > $3 OR i.buried_time IS NOT NULL
 RETURNING lease_time
 """
 
@@ -80,10 +80,8 @@ class Sessions(Protocol):
         """Return those of the sessions that exist, ended ones too."""
         ...
 
-    async def find_held(
-        self, tenant_id: str, instance_id: str, since: datetime | None = None
-    ) -> list[Session]:
-        """Return what an instance holds of a tenant, and held at `since` already."""
+    async def find_held(self, tenant_id: str, instance_id: str) -> list[Session]:
+        """Return what an instance holds of a tenant."""
         ...
 
     async def list_open(
@@ -108,12 +106,17 @@ class Sessions(Protocol):
         """Store what is known of subjects."""
         ...
 
-    async def join(self, instance_id: str, now: datetime, lease_time: datetime) -> datetime:
-        """Let an instance live until `lease_time`, if it does not live now; return until when."""
+    async def lease(self, instance_id: str) -> datetime | None:
+        """Return until when an instance lives; None for one that was never heard of."""
         ...
 
-    async def renew(self, instance_id: str, lease_time: datetime) -> None:
-        """Let an instance live until `lease_time` at least."""
+    async def renew(
+        self, instance_id: str, lease_time: datetime, dead_since: datetime
+    ) -> datetime | None:
+        """Let an instance live until `lease_time` at least; return until when.
+
+        None for one that is dead since `dead_since` or longer, and not yet buried.
+        """
         ...
 
     async def lose(self, holders: Iterable[tuple[str, str]], now: datetime) -> None:
@@ -150,16 +153,12 @@ class PostgresSessions(Sessions):
             list(session_ids),
         )
 
-    async def find_held(
-        self, tenant_id: str, instance_id: str, since: datetime | None = None
-    ) -> list[Session]:
-        """Return what an instance holds of a tenant, and held at `since` already."""
+    async def find_held(self, tenant_id: str, instance_id: str) -> list[Session]:
+        """Return what an instance holds of a tenant."""
         return await self.fetch(
-            "WHERE s.tenant_id = $1 AND s.instance_id = $2 AND s.expire_time IS NULL "
-            "AND s.held_time <= coalesce($3, s.held_time)",
+            "WHERE s.tenant_id = $1 AND s.instance_id = $2 AND s.expire_time IS NULL",
             tenant_id,
             instance_id,
-            since,
         )
 
     async def list_open(
@@ -216,18 +215,20 @@ class PostgresSessions(Sessions):
             rows = [(*subject, *standing) for subject, standing in sorted(standings.items())]
             await self.connection.execute(_SAVE_STANDINGS, *columns(rows, 4))
 
-    async def join(self, instance_id: str, now: datetime, lease_time: datetime) -> datetime:
-        """Let an instance live until `lease_time`, if it does not live now; return until when."""
+    async def lease(self, instance_id: str) -> datetime | None:
+        """Return until when an instance lives; None for one that was never heard of."""
         query = "SELECT lease_time FROM session.instances WHERE instance_id = $1"
         lives_until: datetime | None = await self.connection.fetchval(query, instance_id)
-        if lives_until is not None and lives_until > now:
-            return lives_until
-        joined: datetime = await self.connection.fetchval(_JOIN, instance_id, lease_time)
-        return joined
+        return lives_until
 
-    async def renew(self, instance_id: str, lease_time: datetime) -> None:
-        """Let an instance live until `lease_time` at least."""
-        await self.connection.execute(_JOIN, instance_id, lease_time)
+    async def renew(
+        self, instance_id: str, lease_time: datetime, dead_since: datetime
+    ) -> datetime | None:
+        """Let an instance live until `lease_time` at least; return until when."""
+        lives_until: datetime | None = await self.connection.fetchval(
+            _RENEW, instance_id, lease_time, dead_since
+        )
+        return lives_until
 
     async def lose(self, holders: Iterable[tuple[str, str]], now: datetime) -> None:
         """Note sessions that their instances hold no longer."""

@@ -17,7 +17,7 @@ from services.common.db import Database
 from services.common.outbox import lock_numbers
 from services.common.work import UnitOfWork
 from services.session import domain, events
-from services.session.domain import Timings
+from services.session.domain import Session, Timings
 from services.session.due import Due, DueSessions
 from services.session.register import Register
 from services.session.repository import Clock, Sessions
@@ -28,7 +28,8 @@ SWEPT = Counter("session_swept_total", "Sessions ended because nothing was heard
 BATCH_MAX = 500
 PAUSE_MIN_S = 0.2
 RETRY_S = 1.0
-LOSSES_KEPT = timedelta(minutes=10)
+KEPT = timedelta(minutes=10)
+"""How long instances that were buried are remembered, and what they lost."""
 
 log = structlog.get_logger()
 
@@ -72,7 +73,8 @@ class Sweep:
             due = await repository.due(now, self._timings.resume, BATCH_MAX)
             if not due:
                 return 0
-            register = await self._settled(await self._locked(due, repository), repository)
+            sessions = await repository.find_due(await self._locked(due, repository))
+            register = await end_due(sessions, repository, self._timings)
             await save(register, work)
             await self._unit.flush(work, connection, telemetry.inject())
         self._pusher.push(events.presences(register.moves))
@@ -90,18 +92,8 @@ class Sweep:
         taken = await repository.try_lock(sorted(set(numbers.values())))
         return [one for one in due if numbers[one.tenant_id, one.subject] in taken]
 
-    async def _settled(self, due: Collection[Due], repository: DueSessions) -> Register:
-        """End what is still due, now that nobody else can change it."""
-        sessions = await repository.find_due(due)
-        subjects = sorted({(one.tenant_id, one.subject) for one in sessions})
-        register = await open_register(repository, sessions, subjects, self._timings, len(sessions))
-        for session in sessions:
-            if session.is_over(register.now, self._timings):
-                register.end(session, domain.end_of(session))
-        return register
-
     async def tidy(self) -> float:
-        """Forget instances that are gone; return in how many seconds something is due.
+        """Bury instances that are dead; return in how many seconds something is due.
 
         What appears meanwhile lives at least as long as the longest pause.
         """
@@ -109,8 +101,21 @@ class Sweep:
         async with self._database.pipeline() as connection:
             repository = DueSessions(connection, self._clock)
             now = await repository.now()
-            await repository.forget(now - timings.resume, now - LOSSES_KEPT)
+            await repository.bury(now, timings.resume)
+            await repository.forget(now - KEPT)
             due = await repository.next_due(timings.resume)
         longest = min(timings.resume, timings.keep)
         pause = longest if due is None else min(due - now, longest)
         return max(pause.total_seconds(), PAUSE_MIN_S)
+
+
+async def end_due(
+    sessions: Collection[Session], repository: Sessions, timings: Timings
+) -> Register:
+    """End what is still due of sessions whose subjects are locked."""
+    subjects = sorted({(one.tenant_id, one.subject) for one in sessions})
+    register = await open_register(repository, sessions, subjects, timings, len(sessions))
+    for session in sessions:
+        if session.is_over(register.now, timings):
+            register.end(session, domain.end_of(session))
+    return register

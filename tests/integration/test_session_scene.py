@@ -148,6 +148,7 @@ class Scene:
         self.clock.advance(seconds)
         while await self.sweep.sweep():
             pass
+        await self.sweep.tidy()
 
 
 def new_tenant() -> str:

@@ -242,6 +242,27 @@ async def test_an_instance_that_slept_too_long_is_told_that_all_is_lost(scene: S
     assert (await gateway.take("ann")).session.instance_id == gateway.instance_id
 
 
+async def test_a_dead_instance_lives_again_only_when_all_that_it_held_has_ended(
+    scene: Scene,
+) -> None:
+    gateway = scene.gateway()
+    opened = await gateway.take("ann")
+    session_id = opened.session.session_id
+    scene.clock.advance(45)
+
+    # The sweep is late: what is over must stay so, whatever the instance says.
+    assert await gateway.heartbeat() == []
+    (dead,) = await gateway.attach(socket("bob"))
+    assert (dead.error.code, reason(dead.error)) == (14, "INSTANCE_DEAD")
+    assert await refused(scene.caller().heartbeat(session_id)) == EXPIRED
+
+    await scene.swept()
+    assert await gateway.heartbeat() == [session_id]
+    assert (await gateway.take("bob")).session.instance_id == gateway.instance_id
+    await scene.swept(1)
+    assert await gateway.online("ann", "bob") == ["bob"]
+
+
 async def test_an_instance_that_comes_back_under_a_new_id_lets_the_old_one_run_out(
     scene: Scene, owner: asyncpg.Connection
 ) -> None:
@@ -253,13 +274,15 @@ async def test_an_instance_that_comes_back_under_a_new_id_lets_the_old_one_run_o
         await after.heartbeat()
 
     await scene.swept()
-    await scene.sweep.tidy()
+    await scene.swept(1)
+    await after.heartbeat()
 
     assert await after.online("ann", "bob") == ["ann"]
     assert await refused(scene.caller("bob").heartbeat(forgotten.session.session_id)) == EXPIRED
-    known = await owner.fetch("SELECT instance_id FROM session.instances")
-    assert after.instance_id in {row["instance_id"] for row in known}
-    assert before.instance_id not in {row["instance_id"] for row in known}
+    rows = await owner.fetch("SELECT * FROM session.instances")
+    buried = {row["instance_id"]: row["buried_time"] for row in rows}
+    assert buried[after.instance_id] is None
+    assert buried[before.instance_id] is not None
 
 
 async def test_an_attachment_whose_answer_was_lost_is_found(

@@ -3,10 +3,13 @@
 SELECT mesh.create_service('session');
 
 -- Instances are of no tenant: each holds sockets of all. All sessions of its
--- sockets live by this one row, however many they are.
+-- sockets live by this one row, however many they are. One that is dead can live
+-- again when it is buried, which is when all that it held has ended: a session
+-- that was over must not be open again.
 CREATE TABLE session.instances (
     instance_id text PRIMARY KEY,
-    lease_time timestamptz NOT NULL
+    lease_time timestamptz NOT NULL,
+    buried_time timestamptz
 ) WITH (fillfactor = 50);
 
 -- Sessions that an instance held and holds no longer, until it was told: rows of
