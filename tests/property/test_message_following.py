@@ -14,6 +14,7 @@ from interchange.conversation.v1.conversation_events_pb2 import (
     ConversationReopened,
     ConversationStarted,
 )
+from interchange.conversation.v1.conversation_pb2 import STATUS_WITH_BOT
 from interchange.message.v1.message_events_pb2 import MessageSent
 
 from services.common.events import Event
@@ -39,21 +40,25 @@ def life(desk: Desk, name: str, steps: Sequence[str]) -> list[Message]:
             event_id=f"{name}/0",
             conversation_id=name,
             customer_id="ann",
-            status=1,
+            status=STATUS_WITH_BOT,
             message_id=f"{name}/m",
             sealed_text=sealed,
         )
     ]
-    for number, step in enumerate(steps, 1):
-        common = {"event_id": f"{name}/{number}", "conversation_id": name}
-        kinds = {
-            "H": lambda: ConversationHandedOff(**common, hand_off=number),
-            "A": lambda: ConversationAssigned(**common, hand_off=number, agent_id="ana"),
-            "E": lambda: ConversationEnded(**common),
-            "R": lambda: ConversationReopened(**common, status=1),
-        }
-        events.append(kinds[step]())
-    return events
+    return events + [_change(name, step, number) for number, step in enumerate(steps, 1)]
+
+
+def _change(name: str, step: str, number: int) -> Message:
+    event_id = f"{name}/{number}"
+    if step == "H":
+        return ConversationHandedOff(event_id=event_id, conversation_id=name, hand_off=number)
+    if step == "A":
+        return ConversationAssigned(
+            event_id=event_id, conversation_id=name, hand_off=number, agent_id="ana"
+        )
+    if step == "E":
+        return ConversationEnded(event_id=event_id, conversation_id=name)
+    return ConversationReopened(event_id=event_id, conversation_id=name, status=STATUS_WITH_BOT)
 
 
 def replies(desk: Desk, name: str, count: int) -> list[Message]:
