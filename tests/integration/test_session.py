@@ -5,16 +5,22 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
+import grpc
 import pytest
 from interchange.session.v1 import session_pb2
 from interchange.session.v1 import session_service_pb2 as pb
 from interchange.session.v1.session_events_pb2 import SessionEnded, SessionOpened
+from interchange.session.v1.session_service_pb2_grpc import SessionServiceStub
 
 from services.common.config import Settings
+from services.common.host import Host
+from services.session.__main__ import wire
 from services.stack.stack import Stack
 from tests.integration.test_session_scene import (
     AGENT,
     CUSTOMER,
+    Caller,
+    Gateway,
     Scene,
     WallClock,
     new_tenant,
@@ -268,3 +274,29 @@ async def test_nobody_opens_sessions_without_end(scene: Scene, owner: asyncpg.Co
     expected = ("RESOURCE_EXHAUSTED", "TOO_MANY_SESSIONS")
     assert await refused(scene.caller().open()) == expected
     await scene.caller("bob").open()
+
+
+async def test_the_sweep_wakes_when_something_is_due(settings: Settings) -> None:
+    short = {"session_lease_ms": 200, "session_resume_ms": 300, "session_keep_ms": 400}
+    host = Host(settings.model_copy(update=short))
+    await wire(host)
+    await host.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{host.port}") as channel:
+        tenant, stub = new_tenant(), SessionServiceStub(channel)
+        gateway = Gateway(Caller(stub, tenant, "gateway", "mesh"))
+        await gateway.take("ann")
+        await Caller(stub, tenant, "bob").open()
+
+        # Nobody says that they live, and nobody calls the sweep.
+        async with asyncio.timeout(15):
+            while await gateway.online("ann", "bob"):
+                await asyncio.sleep(0.05)
+        found = await published(settings, tenant, 4)
+    await host.leave()
+
+    assert sorted((one.key, one.sequence) for one in found) == [
+        ("ann", 1),
+        ("ann", 2),
+        ("bob", 1),
+        ("bob", 2),
+    ]
