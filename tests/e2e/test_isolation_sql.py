@@ -21,6 +21,10 @@ API_UPDATES = {
         *("symbol", "name", "isin", "cusip", "figi", "lot_size_micros", "tick_size_e8"),
         *("calendar", "status", "version", "update_time"),
     },
+    "session.sessions": {
+        *("instance_id", "held_time", "expire_time", "resume_count", "end_time", "end_reason"),
+    },
+    "session.subjects": {"open_count", "last_sequence"},
     "trade.accounts": {"last_sequence"},
 }
 """Columns that requests may change; all else is only ever added."""
