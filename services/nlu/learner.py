@@ -11,8 +11,10 @@ import sys
 import threading
 import time
 
+from interchange.nlu.v1.nlu_service_pb2 import TrainModelRequest
+
 UNLEARNABLE = 3
-NICENESS = 10
+NICENESS = 5
 ORPHAN_CHECK_S = 1.0
 
 
@@ -21,19 +23,24 @@ def main() -> int:
     _leave_with(os.getppid())
     os.nice(NICENESS)
     data = sys.stdin.buffer.read()
-    # Imported here: it takes a second, in which an orphan would not notice.
-    from interchange.nlu.v1.nlu_service_pb2 import TrainModelRequest
+    from services.nlu.training import Unlearnable
 
+    try:
+        sys.stdout.buffer.write(learned(data))
+    except Unlearnable as error:
+        sys.stdout.write(str(error))
+        return UNLEARNABLE
+    return 0
+
+
+def learned(data: bytes) -> bytes:
+    """Return the packed model that a serialized TrainModelRequest teaches; raises Unlearnable."""
+    # Imported here: the service never needs the library, and a process that
+    # becomes an orphan while it is imported notices.
     from services.nlu import content, training
 
     request = TrainModelRequest.FromString(data)
-    try:
-        learned = training.train([(one.text, one.intent) for one in request.examples])
-    except training.Unlearnable as error:
-        sys.stdout.write(str(error))
-        return UNLEARNABLE
-    sys.stdout.buffer.write(content.pack(learned))
-    return 0
+    return content.pack(training.train([(one.text, one.intent) for one in request.examples]))
 
 
 def _leave_with(parent: int) -> None:

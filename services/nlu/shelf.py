@@ -106,6 +106,8 @@ class Shelf:
         self._bytes_max = settings.nlu_models_bytes_max
         self._loaded: OrderedDict[Key, Loaded] = OrderedDict()
         self._loading: dict[Key, asyncio.Task[Loaded]] = {}
+        self._damaged: dict[Key, int] = {}
+        """Versions that were tried in vain; the next one is tried again."""
 
     async def get(self, tenant_id: str, model_id: str) -> Loaded:
         """Return a model, loaded first if need be; raises NotFound or FailedPrecondition."""
@@ -137,7 +139,7 @@ class Shelf:
         for key, loaded in list(self._loaded.items()):
             if key not in active:
                 self._loaded.pop(key, None)
-            elif active[key] != loaded.version and key not in self._loading:
+            elif active[key] not in (loaded.version, self._damaged.get(key)):
                 await self._replace(key)
 
     async def _replace(self, key: Key) -> None:
@@ -152,8 +154,10 @@ class Shelf:
             classifier = await asyncio.to_thread(_classifier, stored)
         except Damaged as error:
             log.error("model damaged", key=key, version=stored.version, error=str(error))
+            self._damaged[key] = stored.version
             raise Internal("MODEL_DAMAGED", "the stored model cannot be read") from error
         loaded = Loaded(stored.version, classifier)
+        self._damaged.pop(key, None)
         self._loaded[key] = loaded
         self._make_room()
         log.info("model loaded", tenant_id=key[0], model_id=key[1], version=stored.version)

@@ -103,7 +103,7 @@ class Trainer:
                 return await self._settle(job, learning)
             if leasing.done():
                 return "lost"
-            return await self._give_up(job, f"it took longer than {self._timeout_s:.0f} s")
+            return await self._give_up(job, f"it took longer than {self._timeout_s:g} s")
         except asyncio.CancelledError:
             # Before the process is gone: leaving is not to wait for it.
             await self._jobs.release(job, counts=False)

@@ -17,19 +17,11 @@ from interchange.nlu.v1.nlu_service_pb2_grpc import NluServiceStub
 from services.common.config import Settings
 from services.common.host import Host, Wire
 from services.nlu.__main__ import wire
+from services.nlu.learner import learned
+from tests.unit.nlu_phrases import PHRASES
 
 READY, FAILED = nlu_pb2.MODEL_STATE_READY, nlu_pb2.MODEL_STATE_FAILED
 TRAINED_S = 60.0
-
-PHRASES = {
-    "card_lost": ["i lost my card", "my card is gone", "somebody stole my credit card",
-                  "block my card please", "i cannot find my bank card"],
-    "balance": ["what is my balance", "how much money do i have", "show the balance of my account",
-                "how much is left on my account", "tell me my current balance"],
-    "person": ["let me talk to a human", "i want a real person", "connect me to an agent",
-               "give me somebody to talk to", "can i speak with a person"],
-    "greeting": ["hello there", "good morning", "hi", "hey how are you", "good evening to you"],
-}  # fmt: skip
 
 
 def examples(**phrases: list[str]) -> list[nlu_pb2.Example]:
@@ -121,6 +113,11 @@ async def instance(settings: Settings, wired: Wire = wire) -> AsyncIterator[Any]
             yield NluServiceStub(channel)
     finally:
         await host.leave()
+
+
+async def learn_here(data: bytes) -> bytes:
+    """Train in this process: what is not about the trainer need not wait for one to start."""
+    return await asyncio.to_thread(learned, data)
 
 
 def tenant() -> str:
