@@ -291,9 +291,10 @@ async def test_a_gateway_that_falls_silent_is_left(mesh, tmp_path, monkeypatch):
 async def test_what_was_asked_when_the_client_closes_fails(mesh, tmp_path):
     talk = mesh.talk()
     mesh.pause["SubmitMessages"] = asyncio.Event()
-    async with gateway_over(mesh, tmp_path) as (one, _), client(one) as cara:
-        sending = asyncio.create_task(cara.send(talk.conversation_id, "a"))
-        await until(lambda: mesh.calls["SubmitMessages"])
+    async with gateway_over(mesh, tmp_path) as (one, _):
+        async with client(one) as cara:
+            sending = asyncio.create_task(cara.send(talk.conversation_id, "a"))
+            await until(lambda: mesh.calls["SubmitMessages"])
         with pytest.raises(Closed):
             await sending
         with pytest.raises(Closed):
