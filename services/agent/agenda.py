@@ -1,43 +1,46 @@
 """What there is to do, noted by those who find it and taken by those who do it."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
+
+from services.agent.domain import Request
+from services.agent.queue import in_order
 
 Pool = tuple[str, str]
 """Tenant and pool."""
 
-Wanted = frozenset[str] | None
-"""Conversations of a pool to match; None for all that wait."""
+Wanted = Sequence[Request] | None
+"""Requests of a pool to match; None for all that wait."""
 SOME_MAX = 2_000
-"""Conversations noted one by one; beyond, all of the pool are looked at."""
+"""Requests noted one by one; beyond, all of the pool are looked at."""
 
 
 class Agenda:
     """Pools to match, conversations to settle, and the moment to look again."""
 
     def __init__(self) -> None:
-        self._pools: dict[Pool, set[str] | None] = {}
+        self._pools: dict[Pool, dict[str, Request] | None] = {}
         self._unsettled: dict[str, set[str]] = {}
         self._due: datetime | None = None
         self._work = asyncio.Event()
         self._timer = asyncio.Event()
 
     def match(
-        self, tenant_id: str, pool_id: str, conversation_ids: Iterable[str] | None = None
+        self, tenant_id: str, pool_id: str, requests: Iterable[Request] | None = None
     ) -> None:
-        """Look for agents of some conversations; of all that wait when none are named.
+        """Look for agents of some requests; of all that wait when none are named.
 
         Only what is new can be looked at alone: the others wait since nobody fits
         them, and that changes with an agent only.
         """
         pool = (tenant_id, pool_id)
-        known = self._pools.get(pool, set())
-        if known is None or conversation_ids is None:
+        known = self._pools.get(pool, {})
+        if known is None or requests is None:
             self._pools[pool] = None
         else:
-            known.update(conversation_ids)
+            known.update((request.conversation_id, request) for request in requests)
             self._pools[pool] = known if len(known) <= SOME_MAX else None
         self._work.set()
 
@@ -69,7 +72,7 @@ class Agenda:
     def take_pool(self, pool: Pool) -> Wanted:
         """Return, and forget, what there is to match in a pool that has something."""
         wanted = self._pools.pop(pool)
-        return None if wanted is None else frozenset(wanted)
+        return None if wanted is None else in_order(wanted.values())
 
     def take_unsettled(self, tenant_id: str) -> set[str]:
         """Return the conversations to settle."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.agent.domain import RequestState
+from services.agent.domain import Request, RequestState
 from services.common.db import Connection
 
 Key = tuple[str, str]
@@ -71,18 +71,10 @@ class Arrival:
     """A hand-over as it came."""
 
     tenant_id: str
-    conversation_id: str
-    hand_off: int
-    customer_id: str
-    channel: int
-    reason: int
-    pool_id: str
-    rank: int
-    needs: bytes
-    previous_agent_id: str
-    hand_off_time: datetime
-    state: RequestState
+    request: Request
     """WAITING, or CLOSED when the conversation ended in the same batch."""
+    needs: bytes
+    """As the event has them."""
 
 
 class Arrivals:
@@ -106,20 +98,21 @@ class Arrivals:
         """Store hand-overs in place of earlier ones."""
         if not arrivals:
             return
+        requests = [one.request for one in arrivals]
         await self._connection.execute(
             _UPSERT,
             [one.tenant_id for one in arrivals],
-            [one.conversation_id for one in arrivals],
-            [one.hand_off for one in arrivals],
-            [one.customer_id for one in arrivals],
-            [one.channel for one in arrivals],
-            [one.reason for one in arrivals],
-            [one.pool_id for one in arrivals],
-            [one.rank for one in arrivals],
+            [one.conversation_id for one in requests],
+            [one.hand_off for one in requests],
+            [one.customer_id for one in requests],
+            [one.channel for one in requests],
+            [one.reason for one in requests],
+            [one.needs.pool_id for one in requests],
+            [one.needs.rank for one in requests],
             [one.needs for one in arrivals],
-            [one.previous_agent_id for one in arrivals],
-            [one.hand_off_time for one in arrivals],
-            [one.state.value for one in arrivals],
+            [one.previous_agent_id for one in requests],
+            [one.hand_off_time for one in requests],
+            [one.state.value for one in requests],
             now,
             settle_time,
         )

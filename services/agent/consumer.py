@@ -18,7 +18,7 @@ from interchange.session.v1.session_pb2 import SUBJECT_KIND_AGENT
 
 from services.agent import needs
 from services.agent.arrivals import Arrival, Arrivals, Key
-from services.agent.domain import RequestState
+from services.agent.domain import Request, RequestState
 from services.agent.repository import PostgresAgents
 from services.common.clock import BusinessClock
 from services.common.config import Settings
@@ -37,7 +37,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Doer(Protocol):
     """Does what the consumer noted."""
 
-    def match(self, tenant_id: str, pool_id: str, conversation_ids: Sequence[str]) -> None:
+    def match(self, tenant_id: str, pool_id: str, requests: Sequence[Request]) -> None:
         """Look for agents of conversations that were handed over."""
         ...
 
@@ -54,8 +54,8 @@ class Doer(Protocol):
 class Noted:
     """What was written since the last commit; telling too much does no harm."""
 
-    arrived: dict[Key, list[str]] = field(default_factory=dict)
-    """Conversations by tenant and pool."""
+    arrived: dict[Key, list[Request]] = field(default_factory=dict)
+    """What to match by tenant and pool: as it was written, so that nobody has to read it."""
     unsettled: dict[str, list[str]] = field(default_factory=dict)
     """Conversations by tenant."""
     due_time: datetime | None = None
@@ -68,8 +68,8 @@ class Noted:
         # What is settled first frees capacity.
         for tenant_id, conversation_ids in unsettled.items():
             doer.settle(tenant_id, conversation_ids)
-        for (tenant_id, pool_id), conversation_ids in arrived.items():
-            doer.match(tenant_id, pool_id, conversation_ids)
+        for (tenant_id, pool_id), requests in arrived.items():
+            doer.match(tenant_id, pool_id, requests)
         if due_time is not None:
             doer.due_at(due_time)
 
@@ -111,28 +111,26 @@ async def _on_conversations(
     for tenant_id, conversation_id in unsettled:
         noted.unsettled.setdefault(tenant_id, []).append(conversation_id)
     for one in new:
-        if one.state is RequestState.WAITING:
-            pool = noted.arrived.setdefault((one.tenant_id, one.pool_id), [])
-            pool.append(one.conversation_id)
+        if one.request.state is RequestState.WAITING:
+            pool = noted.arrived.setdefault((one.tenant_id, one.request.needs.pool_id), [])
+            pool.append(one.request)
 
 
 def on_handed_off(key: Key, message: ConversationHandedOff, *, ended: bool) -> Arrival:
     """Return what is stored of a hand-over."""
-    asked = needs.read(message.needs)
-    return Arrival(
-        tenant_id=key[0],
-        conversation_id=key[1],
+    tenant_id, conversation_id = key
+    request = Request(
+        conversation_id=conversation_id,
         hand_off=message.hand_off,
         customer_id=message.customer_id,
         channel=message.channel,
         reason=message.reason,
-        pool_id=asked.pool_id,
-        rank=asked.rank,
-        needs=message.needs.SerializeToString(),
+        needs=needs.read(message.needs),
         previous_agent_id=message.previous_agent_id,
         hand_off_time=_EPOCH + timedelta(microseconds=message.recorded_us),
         state=RequestState.CLOSED if ended else RequestState.WAITING,
     )
+    return Arrival(tenant_id, request, message.needs.SerializeToString())
 
 
 async def _on_sessions(

@@ -69,8 +69,7 @@ class Floor:
             for name, request in self.requests.items()
             if request.state is not self._states[name]
         ]
-        await self.repository.save(self.tenant_id, desks)
-        await self.repository.queue.save(self.tenant_id, requests, self.now)
+        await self.repository.save(self.tenant_id, desks, requests, self.now)
         count = sum(len(desk.changes) for desk in desks)
         now_us = int(self.now.timestamp() * 1_000_000)
         event_ids = ids.batch(count, now_us) if count else []

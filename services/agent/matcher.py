@@ -107,13 +107,11 @@ class Matcher:
             await self.match(*pool, self._agenda.take_pool(pool))
 
     async def match(self, tenant_id: str, pool_id: str, wanted: Wanted = None) -> None:
-        """Offer what some conversations of a pool, or all that wait, can be offered."""
+        """Offer some requests of a pool, or all that wait, to whom they can be offered."""
         await self._mirrors.get(tenant_id, pool_id)
         if wanted is not None:
-            async with self._tools.uow.reading(tenant_id) as repository:
-                page = await repository.queue.waiting_among(tenant_id, pool_id, wanted)
-            for start in range(0, len(page), self._batch_max):
-                await self._page(tenant_id, pool_id, page[start : start + self._batch_max])
+            for start in range(0, len(wanted), self._batch_max):
+                await self._page(tenant_id, pool_id, wanted[start : start + self._batch_max])
             return
         after: Place | None = None
         while True:
@@ -143,10 +141,10 @@ class Matcher:
                 self._candidates_max,
             )
             tried = await self._offering.attempt(tenant_id, pool_id, found, doubted)
+            if tried.held:
+                self._again(tenant_id, pool_id, [left[name] for name in sorted(tried.held)])
             for conversation_id in tried.done | tried.held:
                 left.pop(conversation_id)
-            if tried.held:
-                self._again(tenant_id, pool_id, tried.held)
             if tried.doubted:
                 # The tables know: when they agree with Redis nobody is proposed next
                 # time, and when they don't, Redis is wrong and not asked again.
@@ -159,9 +157,7 @@ class Matcher:
                     return
         log.warning("requests left for the sweep", pool=pool_id, count=len(left))
 
-    def _again(self, tenant_id: str, pool_id: str, conversation_ids: set[str]) -> None:
+    def _again(self, tenant_id: str, pool_id: str, requests: Sequence[Request]) -> None:
         """Look again when those who hold the slots have used them, or not."""
         loop = asyncio.get_running_loop()
-        loop.call_later(
-            HELD_PAUSE_S, self._agenda.match, tenant_id, pool_id, sorted(conversation_ids)
-        )
+        loop.call_later(HELD_PAUSE_S, self._agenda.match, tenant_id, pool_id, requests)

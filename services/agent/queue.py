@@ -1,20 +1,12 @@
 """SQL of the conversations that wait for an agent."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from services.agent import rows
 from services.agent.domain import Request
 from services.common.db import Connection
-
-_SAVE = """
-UPDATE agent.requests AS r
-SET state = n.state, declined = n.declined::jsonb, change_time = $6
-FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[], $5::text[])
-     AS n(conversation_id, hand_off, state, declined)
-WHERE r.tenant_id = $1 AND r.conversation_id = n.conversation_id AND r.hand_off = n.hand_off
-"""
 
 _HELD = """
 SELECT conversation_id, agent_id FROM agent.offers
@@ -41,20 +33,10 @@ class Queue(Protocol):
         """Return those of a pool that wait, in the order in which they are served."""
         ...
 
-    async def waiting_among(
-        self, tenant_id: str, pool_id: str, conversation_ids: Collection[str]
-    ) -> list[Request]:
-        """Return those among some conversations that wait, in their order."""
-        ...
-
     async def lock(
         self, tenant_id: str, conversation_ids: Collection[str], *, skip: bool = False
     ) -> dict[str, Request]:
         """Lock and return requests; with `skip` those that nobody else has locked."""
-        ...
-
-    async def save(self, tenant_id: str, requests: Collection[Request], now: datetime) -> None:
-        """Store state and refusals of locked requests."""
         ...
 
     async def listed(self, tenant_id: str, pool_id: str, limit: int) -> list[Request]:
@@ -110,21 +92,6 @@ class PostgresQueue(Queue):
             )
         return [rows.request(row) for row in found]
 
-    async def waiting_among(
-        self, tenant_id: str, pool_id: str, conversation_ids: Collection[str]
-    ) -> list[Request]:
-        """Return those among some conversations that wait, in their order."""
-        found = await self._connection.fetch(
-            f"SELECT {rows.REQUEST} FROM agent.requests "
-            "WHERE tenant_id = $1 AND pool_id = $2 AND state = 'WAITING' "
-            "AND conversation_id = ANY ($3::text[]::uuid[]) "
-            "ORDER BY rank, hand_off_time, conversation_id",
-            tenant_id,
-            pool_id,
-            list(conversation_ids),
-        )
-        return [rows.request(row) for row in found]
-
     async def lock(
         self, tenant_id: str, conversation_ids: Collection[str], *, skip: bool = False
     ) -> dict[str, Request]:
@@ -140,20 +107,6 @@ class PostgresQueue(Queue):
             list(conversation_ids),
         )
         return {str(row["conversation_id"]): rows.request(row) for row in found}
-
-    async def save(self, tenant_id: str, requests: Collection[Request], now: datetime) -> None:
-        """Store state and refusals of locked requests."""
-        if not requests:
-            return
-        await self._connection.execute(
-            _SAVE,
-            tenant_id,
-            [one.conversation_id for one in requests],
-            [one.hand_off for one in requests],
-            [one.state.value for one in requests],
-            [rows.declined_json(one.declined) for one in requests],
-            now,
-        )
 
     async def listed(self, tenant_id: str, pool_id: str, limit: int) -> list[Request]:
         """Return those of a pool that wait or are offered, in their order."""
@@ -226,6 +179,6 @@ def place(request: Request) -> Place:
     return Place(request.needs.rank, request.hand_off_time, request.conversation_id)
 
 
-def in_order(requests: Sequence[Request]) -> list[Request]:
+def in_order(requests: Iterable[Request]) -> list[Request]:
     """Return requests in the order in which they are served."""
     return sorted(requests, key=place)

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Protocol
 
-from services.agent import rows
+from services.agent import rows, saving
 from services.agent.desk import Desk
-from services.agent.domain import Agent, Offer, Profile, Status
+from services.agent.domain import Agent, Assignment, Offer, Profile, Request, Status
 from services.agent.queue import PostgresQueue, Queue
-from services.agent.saving import Save
 from services.common.db import Connection
 from services.common.requests import PostgresRequests, Requests
 
@@ -38,6 +38,17 @@ INSERT INTO agent.capacities (tenant_id, agent_id, channel, slots, load)
 SELECT $1, n.agent_id, n.channel, n.slots, 0
 FROM unnest($2::text[], $3::smallint[], $4::smallint[]) AS n(agent_id, channel, slots)
 ON CONFLICT (tenant_id, agent_id, channel) DO UPDATE SET slots = excluded.slots
+"""
+
+# Both in one round trip; the oldest first.
+_CARRIED = f"""
+SELECT {rows.OFFER}, NULL::timestamptz AS accept_time FROM agent.offers
+WHERE tenant_id = $1 AND agent_id = ANY ($2::text[]) AND state = 'OPEN'
+UNION ALL
+SELECT NULL, agent_id, conversation_id, hand_off, NULL, channel, NULL, NULL, NULL, NULL, NULL,
+       accept_time
+FROM agent.assignments WHERE tenant_id = $1 AND agent_id = ANY ($2::text[])
+ORDER BY accept_time, offer_id
 """
 
 
@@ -88,8 +99,17 @@ class Agents(Protocol):
         """Store new agents."""
         ...
 
-    async def save(self, tenant_id: str, desks: Collection[Desk]) -> None:
-        """Store what changed on desks; raises Stale when one isn't as it was read."""
+    async def save(
+        self,
+        tenant_id: str,
+        desks: Collection[Desk],
+        requests: Collection[Request],
+        now: datetime,
+    ) -> None:
+        """Store changed desks and locked requests.
+
+        Raises Stale when a desk isn't as it was read.
+        """
         ...
 
 
@@ -146,25 +166,17 @@ class PostgresAgents(Agents):
     async def _desks(self, tenant_id: str, agents: Mapping[str, Agent]) -> dict[str, Desk]:
         if not agents:
             return {}
-        offers = await self._connection.fetch(
-            f"SELECT {rows.OFFER} FROM agent.offers "
-            "WHERE tenant_id = $1 AND agent_id = ANY ($2::text[]) AND state = 'OPEN' "
-            "ORDER BY offer_id",
-            tenant_id,
-            list(agents),
-        )
-        assignments = await self._connection.fetch(
-            f"SELECT {rows.ASSIGNMENT} FROM agent.assignments "
-            "WHERE tenant_id = $1 AND agent_id = ANY ($2::text[]) ORDER BY accept_time",
-            tenant_id,
-            list(agents),
-        )
-        by_agent: dict[str, tuple[list[Any], list[Any]]] = {name: ([], []) for name in agents}
-        for row in offers:
-            by_agent[row["agent_id"]][0].append(rows.offer(row))
-        for row in assignments:
-            by_agent[row["agent_id"]][1].append(rows.assignment(row))
-        return {name: Desk(agents[name], *by_agent[name]) for name in sorted(agents)}
+        carried = await self._connection.fetch(_CARRIED, tenant_id, list(agents))
+        offers: dict[str, list[Offer]] = {name: [] for name in agents}
+        assignments: dict[str, list[Assignment]] = {name: [] for name in agents}
+        for row in carried:
+            if row["offer_id"] is None:
+                assignments[row["agent_id"]].append(rows.assignment(row))
+            else:
+                offers[row["agent_id"]].append(rows.offer(row))
+        return {
+            name: Desk(agents[name], offers[name], assignments[name]) for name in sorted(agents)
+        }
 
     async def offers(self, tenant_id: str, offer_ids: Collection[str]) -> dict[str, Offer]:
         """Return offers, open or not."""
@@ -229,13 +241,18 @@ class PostgresAgents(Agents):
         )
         await self._set_slots(tenant_id, [one.profile for one in agents])
 
-    async def save(self, tenant_id: str, desks: Collection[Desk]) -> None:
-        """Store what changed on desks; raises Stale when one isn't as it was read."""
-        changed = [desk for desk in desks if desk.changes]
+    async def save(
+        self,
+        tenant_id: str,
+        desks: Collection[Desk],
+        requests: Collection[Request],
+        now: datetime,
+    ) -> None:
+        """Store changed desks and locked requests."""
+        await saving.save(self._connection, tenant_id, desks, requests, now)
         profiles = [
-            desk.agent.profile for desk in changed if desk.agent.profile is not desk.stored.profile
+            desk.agent.profile for desk in desks if desk.agent.profile is not desk.stored.profile
         ]
-        await Save(self._connection, tenant_id, changed).run()
         if profiles:
             await self._connection.execute(
                 _UPDATE_PROFILES,

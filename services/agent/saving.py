@@ -5,9 +5,13 @@ goes up only where the agent is online and the slot is free. Writers of an agent
 his lock before they read, so a refusal here means that somebody wrote without it.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
+from services.agent import rows
 from services.agent.desk import Desk
 from services.agent.domain import (
     Assignment,
@@ -16,6 +20,7 @@ from services.agent.domain import (
     OfferClosed,
     Offered,
     Released,
+    Request,
     Status,
 )
 from services.common.db import Connection
@@ -72,6 +77,17 @@ WHERE a.tenant_id = $1 AND a.conversation_id = n.conversation_id AND a.hand_off 
 """
 
 
+_UPDATE_REQUESTS = """
+UPDATE agent.requests AS r
+SET state = n.state, declined = n.declined::jsonb, change_time = n.change_time
+FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[], $5::text[], $6::timestamptz[])
+     AS n(conversation_id, hand_off, state, declined, change_time)
+WHERE r.tenant_id = $1 AND r.conversation_id = n.conversation_id AND r.hand_off = n.hand_off
+"""
+
+_PLACE = re.compile(r"\$(\d+)")
+
+
 class Stale(Aborted):
     """A desk is not as it was read: somebody else wrote it."""
 
@@ -79,108 +95,137 @@ class Stale(Aborted):
         super().__init__("AGENT_CONTENDED", f"an agent was changed elsewhere: {found}")
 
 
-class Save:
-    """One saving of the desks of a tenant."""
+async def save(
+    connection: Connection,
+    tenant_id: str,
+    desks: Collection[Desk],
+    requests: Collection[Request],
+    now: datetime,
+) -> None:
+    """Write changed desks and requests, in one statement.
 
-    def __init__(self, connection: Connection, tenant_id: str, desks: Sequence[Desk]) -> None:
-        self._connection = connection
-        self._tenant_id = tenant_id
-        self._desks = desks
+    Raises Stale when a desk is not as it was read.
+    """
+    writes = _Writes(tenant_id)
+    writes.add(_UPDATE_AGENTS, [_agent(desk) for desk in desks])
+    writes.add(
+        _UPDATE_LOADS,
+        [
+            (desk.agent.agent_id, channel, desk.stored.load(channel), load)
+            for desk in desks
+            for channel, load in desk.agent.loads.items()
+            if load != desk.stored.load(channel)
+        ],
+    )
+    _add_changes(writes, desks)
+    writes.add(
+        _UPDATE_REQUESTS,
+        [
+            (
+                one.conversation_id,
+                one.hand_off,
+                one.state.value,
+                rows.declined_json(one.declined),
+                now,
+            )
+            for one in requests
+        ],
+    )
+    await writes.run(connection)
 
-    async def run(self) -> None:
-        """Write everything; raises Stale when a desk is not as it was read."""
-        if not self._desks:
+
+def _add_changes(writes: "_Writes", desks: Collection[Desk]) -> None:
+    offered: list[tuple[Any, ...]] = []
+    closed: list[tuple[Any, ...]] = []
+    matched: list[tuple[Any, ...]] = []
+    released: list[tuple[Any, ...]] = []
+    for desk in desks:
+        for change in desk.changes:
+            match change:
+                case Offered():
+                    offered.append(_offer(change.offer))
+                case OfferClosed():
+                    closed.append((change.offer.offer_id, change.offer.state, change.time))
+                case Matched():
+                    closed.append((change.offer.offer_id, change.offer.state, change.time))
+                    matched.append(_assignment(change.assignment))
+                case Released():
+                    released.append((change.assignment.conversation_id, change.assignment.hand_off))
+                case _:
+                    pass
+    writes.add(_INSERT_OFFERS, offered)
+    writes.add(_CLOSE_OFFERS, closed)
+    writes.add(_INSERT_ASSIGNMENTS, matched)
+    writes.add(_DELETE_ASSIGNMENTS, released)
+
+
+def _agent(desk: Desk) -> tuple[Any, ...]:
+    takes = any(isinstance(change, Offered) for change in desk.changes)
+    return (
+        desk.agent.agent_id,
+        desk.stored.version,
+        takes and desk.agent.status is desk.stored.status is Status.ONLINE,
+        desk.agent.status.value,
+        desk.agent.average_response_ms,
+        desk.agent.idle_since,
+        desk.agent.version,
+        desk.agent.last_sequence,
+    )
+
+
+def _offer(one: Offer) -> tuple[Any, ...]:
+    return (
+        one.offer_id,
+        one.agent_id,
+        one.conversation_id,
+        one.hand_off,
+        one.customer_id,
+        one.channel,
+        one.reason,
+        one.hand_off_time,
+        one.offer_time,
+        one.expire_time,
+    )
+
+
+def _assignment(one: Assignment) -> tuple[Any, ...]:
+    return (one.conversation_id, one.hand_off, one.agent_id, one.channel, one.accept_time)
+
+
+class _Writes:
+    """Statements over rows that run as one: an offer waits for each round trip."""
+
+    def __init__(self, tenant_id: str) -> None:
+        self._queries: list[str] = []
+        self._counts: list[int] = []
+        self._arguments: list[Any] = [tenant_id]
+
+    def add(self, query: str, written: Sequence[tuple[Any, ...]]) -> None:
+        """Take a statement whose $1 is the tenant and whose others are columns of `written`."""
+        if written:
+            self._queries.append(query)
+            self._counts.append(len(written))
+            self._arguments += map(list, zip(*written, strict=True))
+
+    async def run(self, connection: Connection) -> None:
+        """Run all; raises Stale when one did not meet each of its rows."""
+        if not self._queries:
             return
-        await self._update_agents()
-        await self._update_loads()
-        offered: list[Offer] = []
-        closed: list[tuple[str, str, Any]] = []
-        matched: list[Assignment] = []
-        released: list[tuple[str, int]] = []
-        for desk in self._desks:
-            for change in desk.changes:
-                match change:
-                    case Offered():
-                        offered.append(change.offer)
-                    case OfferClosed():
-                        closed.append((change.offer.offer_id, change.offer.state, change.time))
-                    case Matched():
-                        closed.append((change.offer.offer_id, change.offer.state, change.time))
-                        matched.append(change.assignment)
-                    case Released():
-                        one = change.assignment
-                        released.append((one.conversation_id, one.hand_off))
-                    case _:
-                        pass
-        await self._insert_offers(offered)
-        await self._write(_CLOSE_OFFERS, closed)
-        await self._insert_assignments(matched)
-        await self._write(_DELETE_ASSIGNMENTS, released)
+        found = await connection.fetchrow(_together(tuple(self._queries)), *self._arguments)
+        if found is None or list(found) != self._counts:
+            raise Stale(f"{found} of {self._counts} rows")
 
-    async def _update_agents(self) -> None:
-        await self._write(
-            _UPDATE_AGENTS,
-            [
-                (
-                    desk.agent.agent_id,
-                    desk.stored.version,
-                    any(isinstance(change, Offered) for change in desk.changes)
-                    and desk.stored.status is desk.agent.status is Status.ONLINE,
-                    desk.agent.status.value,
-                    desk.agent.average_response_ms,
-                    desk.agent.idle_since,
-                    desk.agent.version,
-                    desk.agent.last_sequence,
-                )
-                for desk in self._desks
-            ],
-        )
 
-    async def _update_loads(self) -> None:
-        await self._write(
-            _UPDATE_LOADS,
-            [
-                (desk.agent.agent_id, channel, desk.stored.load(channel), load)
-                for desk in self._desks
-                for channel, load in desk.agent.loads.items()
-                if load != desk.stored.load(channel)
-            ],
-        )
-
-    async def _insert_offers(self, offers: Sequence[Offer]) -> None:
-        await self._write(
-            _INSERT_OFFERS,
-            [
-                (
-                    one.offer_id,
-                    one.agent_id,
-                    one.conversation_id,
-                    one.hand_off,
-                    one.customer_id,
-                    one.channel,
-                    one.reason,
-                    one.hand_off_time,
-                    one.offer_time,
-                    one.expire_time,
-                )
-                for one in offers
-            ],
-        )
-
-    async def _insert_assignments(self, assignments: Sequence[Assignment]) -> None:
-        await self._write(
-            _INSERT_ASSIGNMENTS,
-            [
-                (one.conversation_id, one.hand_off, one.agent_id, one.channel, one.accept_time)
-                for one in assignments
-            ],
-        )
-
-    async def _write(self, query: str, written: Sequence[tuple[Any, ...]]) -> None:
-        """Run a statement over rows, each of which it must meet."""
-        if not written:
-            return
-        columns = map(list, zip(*written, strict=True))
-        status = await self._connection.execute(query, self._tenant_id, *columns)
-        if int(status.rpartition(" ")[2]) != len(written):
-            raise Stale(f"{status} of {len(written)} rows")
+@lru_cache(maxsize=256)
+def _together(queries: tuple[str, ...]) -> str:
+    """Return one statement that runs all and counts the rows of each."""
+    parts, taken = [], 0
+    for index, query in enumerate(queries):
+        # Of its own, a statement has $1 for the tenant and $2 and on for its columns.
+        numbers = {int(number) for number in _PLACE.findall(query)} - {1}
+        for number in sorted(numbers, reverse=True):
+            query = query.replace(f"${number}:", f"${number + taken}:")
+        taken += len(numbers)
+        parts.append(f"w{index} AS ({query} RETURNING 1)")
+    counts = ", ".join(f"(SELECT count(*) FROM w{index})" for index in range(len(queries)))
+    return f"WITH {', '.join(parts)} SELECT {counts}"

@@ -44,12 +44,14 @@ async def crowd(servers: Stack, clock: ManualClock) -> AsyncIterator[Scene]:
 
 async def race(scene: Scene, conversations: list[str]) -> None:
     """Let each instance match one conversation, all at once."""
+    await scene.one.match()
     # Written by one, so that all begin to match at the same moment.
-    await scene.apply([scene.handed_off(name) for name in conversations])
-    scene.one.matching.agenda.take_pool((scene.tenant, "default"))
+    await scene.apply([scene.handed_off(name) for name in sorted(set(conversations))])
+    written = scene.one.matching.agenda.take_pool((scene.tenant, "default")) or []
+    requests = {request.conversation_id: request for request in written}
     await asyncio.gather(
         *(
-            instance.matching.matcher.match(scene.tenant, "default", frozenset([name]))
+            instance.matching.matcher.match(scene.tenant, "default", [requests[name]])
             for instance, name in zip(scene.instances, conversations, strict=True)
         )
     )
