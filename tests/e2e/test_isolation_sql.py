@@ -21,6 +21,8 @@ API_UPDATES = {
         *("symbol", "name", "isin", "cusip", "figi", "lot_size_micros", "tick_size_e8"),
         *("calendar", "status", "version", "update_time"),
     },
+    "session.instances": {"lease_time", "buried_time"},
+    "session.losses": {"lost_time", "told_count"},
     "session.sessions": {
         *("instance_id", "held_time", "expire_time", "resume_count", "end_time", "end_reason"),
     },

@@ -71,5 +71,8 @@ GRANT SELECT, INSERT, UPDATE (instance_id, held_time, expire_time, resume_count,
     end_reason) ON session.sessions TO session_api, session_pipeline;
 GRANT SELECT, INSERT, UPDATE (open_count, last_sequence) ON session.subjects
     TO session_api, session_pipeline;
-GRANT SELECT, INSERT, UPDATE, DELETE ON session.instances, session.losses
+GRANT SELECT, INSERT, UPDATE (lease_time, buried_time) ON session.instances
     TO session_api, session_pipeline;
+GRANT SELECT, INSERT, DELETE, UPDATE (lost_time, told_count) ON session.losses
+    TO session_api, session_pipeline;
+GRANT DELETE ON session.instances TO session_pipeline;
