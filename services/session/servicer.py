@@ -11,7 +11,7 @@ from interchange.session.v1.session_service_pb2_grpc import SessionServiceServic
 from services.common import identity
 from services.common.batcher import Batcher, isolated
 from services.common.errors import InterchangeError, InvalidArgument
-from services.common.identity import AGENT, CUSTOMER, Caller
+from services.common.identity import AGENT, Caller
 from services.common.work import WorkUnits
 from services.session import domain, events, handlers, instances
 from services.session.commands import Attach, Close, Command, Keep, Open, Outcome, Resume
@@ -176,8 +176,8 @@ class SessionServicer(SessionServiceServicer):
 
 
 def _kind(caller: Caller) -> Kind:
-    """Return what a caller is: who is more than a customer comes as an agent."""
-    return Kind.CUSTOMER if set(caller.roles) & {CUSTOMER, AGENT} == {CUSTOMER} else Kind.AGENT
+    """Return what a caller is, as the gateway says it of his sockets."""
+    return Kind.AGENT if AGENT in caller.roles or not caller.narrow else Kind.CUSTOMER
 
 
 def _attach(instance_id: str, attachment: pb.Attachment) -> Attach | InterchangeError:

@@ -85,6 +85,24 @@ async def test_a_session_opens_lives_by_heartbeats_and_ends(scene: Scene) -> Non
     assert await refused(ann.resume(session_id, opened.secret)) == EXPIRED
 
 
+@pytest.mark.parametrize(
+    ("roles", "kind"),
+    [
+        ("customer", CUSTOMER),
+        ("agent", AGENT),
+        ("customer agent", AGENT),
+        ("supervisor", AGENT),
+        ("customer supervisor", AGENT),
+    ],
+)
+async def test_who_is_more_than_a_customer_comes_as_an_agent(
+    scene: Scene, roles: str, kind: int
+) -> None:
+    opened = await scene.caller(roles=roles).open()
+
+    assert opened.session.subject_kind == kind
+
+
 async def test_a_heartbeat_after_the_expiry_is_refused_swept_or_not(scene: Scene) -> None:
     ann = scene.caller()
     opened = await ann.open()
