@@ -10,6 +10,7 @@ from interchange.agent.v1.agent_service_pb2 import DeskVersion
 from interchange.gateway.v1 import gateway_pb2
 
 from services.common.config import Settings
+from services.common.identity import Caller
 from services.gateway import translation
 from services.gateway.codec import encode
 from services.gateway.feeds import Follows
@@ -24,13 +25,14 @@ log = structlog.get_logger()
 class _DeskOf:
     """An agent's desk as this instance knows it, and the sockets that watch it."""
 
-    __slots__ = ("agent_id", "data", "readers", "tenant_id", "version")
+    __slots__ = ("agent_id", "conversation_ids", "data", "readers", "tenant_id", "version")
 
     def __init__(self, tenant_id: str, agent_id: str) -> None:
         self.tenant_id = tenant_id
         self.agent_id = agent_id
         self.version = 0
         self.data = b""
+        self.conversation_ids: frozenset[str] = frozenset()
         self.readers: list[Reader] = []
 
 
@@ -81,9 +83,15 @@ class Desks:
         known = self._desks.get((tenant_id, desk.agent_id))
         if known is not None and desk.version > known.version:
             known.version = desk.version
+            known.conversation_ids = frozenset(desk.conversation_ids)
             known.data = encode(translation.desk(desk))
             for reader in tuple(known.readers):
                 reader.send(known.data)
+
+    def has(self, caller: Caller, conversation_id: str) -> bool:
+        """Tell whether a conversation is on the desk of a caller."""
+        desk = self._desks.get((caller.tenant_id, caller.subject))
+        return desk is not None and conversation_id in desk.conversation_ids
 
     async def run(self) -> None:
         """Look for what pushes did not tell, until cancelled."""

@@ -5,6 +5,7 @@ nothing twice: news are followed before history is read, and held until it was s
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
@@ -31,6 +32,9 @@ READS_MAX = 64
 """Reads of history at the same time: all come back at once after a restart."""
 IN_VAIN_MAX = 50
 """Attempts to read what was pushed before."""
+ASSIGNED_S = 10.0
+"""How long it may take until all know of an assignment that the agent knows already."""
+ASSIGNED_PAUSE_S = 0.05
 GRACE_S = 0.02
 """How long a hole may be a push that overtook another one."""
 
@@ -49,12 +53,21 @@ class Feeds:
     """The conversations of this instance, by tenant and id."""
 
     def __init__(
-        self, upstream: Upstream, followers: Follows, joined: Callable[[Subscription], None]
+        self,
+        upstream: Upstream,
+        followers: Follows,
+        joined: Callable[[Subscription], None],
+        on_desk: Callable[[Caller, str], bool],
     ) -> None:
-        """`joined` is told of each subscription that begins."""
+        """`joined` hears of each subscription that begins.
+
+        `on_desk` says whether an agent was given a conversation: then it is his,
+        even if not everybody knows it yet.
+        """
         self._upstream = upstream
         self._followers = followers
         self._joined = joined
+        self._on_desk = on_desk
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._reads = asyncio.Semaphore(READS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -157,7 +170,7 @@ class Feeds:
         sub.following = True
         try:
             await self._followers.follow(feed.tenant_id, conversation_id=feed.conversation_id)
-            page = await self._read(reader.caller, feed.conversation_id, after, epoch)
+            page = await self._read_first(reader.caller, feed.conversation_id, after, epoch)
         except Exception as error:
             self.unsubscribe(reader, feed.conversation_id)
             reader.send(encode(refusal(error, ref)))
@@ -231,6 +244,20 @@ class Feeds:
         )
         reader.send(encode(frame))
         self._joined(sub)
+
+    async def _read_first(
+        self, caller: Caller, conversation_id: str, after: int, epoch: str
+    ) -> ResumeMessagesResponse:
+        """Read as one who may just have been given the conversation."""
+        ends = time.monotonic() + ASSIGNED_S
+        while True:
+            try:
+                return await self._read(caller, conversation_id, after, epoch)
+            except grpc.aio.AioRpcError as error:
+                late = time.monotonic() > ends
+                if late or not is_missing(error) or not self._on_desk(caller, conversation_id):
+                    raise
+            await asyncio.sleep(ASSIGNED_PAUSE_S)
 
     async def _read(
         self, caller: Caller, conversation_id: str, after: int, epoch: str

@@ -46,12 +46,12 @@ class Gateway:
         self.wheel: Wheel[Socket] = Wheel(Socket.look)
         self.sockets: set[Socket] = set()
         self.presences = Presences(upstream, pusher, settings)
-        self.feeds = Feeds(upstream, followers, self.presences.joined)
+        self.desks = Desks(upstream, followers, settings)
+        self.feeds = Feeds(upstream, followers, self.presences.joined, self.desks.has)
         self.tails = Tails(self.feeds, upstream, settings)
         self.sends = Sends(upstream)
         self.marks = MarkSink(upstream, settings)
         self.sessions = Sessions(upstream)
-        self.desks = Desks(upstream, followers, settings)
         self.conduct = Conduct(self)
         self.draining = False
 

@@ -57,14 +57,15 @@ class Chat:
         self.me = me
         self.current = ""
         """The conversation that lines go to."""
+        self._connected = False
         self._last_mine: dict[str, int] = {}
         self._told_read: dict[str, int] = {}
         self._working: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        """Talk until the input ends or the conversation does."""
+    async def run(self, begin: Coroutine[Any, Any, None]) -> None:
+        """Talk until the input ends; `begin` comes first, while events are heard already."""
         listening = asyncio.create_task(self._listen())
-        reading = asyncio.create_task(self._read())
+        reading = asyncio.create_task(self._read(begin))
         done, _ = await asyncio.wait({listening, reading}, return_when=asyncio.FIRST_COMPLETED)
         if self._working:
             await asyncio.wait(self._working, timeout=SEND_TIMEOUT_S)
@@ -80,7 +81,8 @@ class Chat:
         if self.current:
             self.client.typing(self.current, typing)
 
-    async def _read(self) -> None:
+    async def _read(self, begin: Coroutine[Any, Any, None]) -> None:
+        await begin
         while (line := await self.screen.line()) is not None:
             text = line.strip()
             if text == "/quit":
@@ -147,10 +149,12 @@ class Chat:
         elif isinstance(event, Subscribed) and not event.recovered:
             self.screen.show("* what was said before is not all here")
         elif isinstance(event, Disconnected):
-            reason = f" ({event.reason})" if event.reason else ""
-            self.screen.show(f"* disconnected{reason}, back in {event.retry_in_s:.1f} s")
+            if self._connected:
+                self.screen.show(f"* disconnected ({event.reason or event.code}), coming back")
+            self._connected = False
         elif isinstance(event, Connected):
             self.screen.show("* connected again" if event.resumed else "* connected")
+            self._connected = True
         elif isinstance(event, Error):
             self.screen.show(f"! {event.reason}: {event.message}")
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from services.gateway.client import Client, Refused
-from services.stack.chat import AgentChat, Chat, CustomerChat
+from services.gateway.client import Backoff, Client, Refused
+from services.stack.chat import AgentChat, CustomerChat
 from services.stack.errors import StackError
 from services.stack.prompt import Prompt
 from services.stack.stack import Stack
@@ -17,6 +17,7 @@ from services.stack.staff import ensure_agent
 
 PATH = "/v1/ws"
 CONNECT_TIMEOUT_S = 15.0
+RETRY_MAX_S = 3.0
 
 
 def chat(
@@ -61,8 +62,8 @@ async def _ask(
     async with _connected(stack, tenant, "customer", customer) as client:
         with Prompt() as prompt:
             chat = CustomerChat(client, prompt, customer)
-            await chat.begin(conversation, text, customer, queue=queue)
-            await _talk(chat, prompt)
+            prompt.typed = chat.typed
+            await chat.run(chat.begin(conversation, text, customer, queue=queue))
 
 
 async def _answer(stack: Stack, tenant: str, agent: str, *, accept: bool) -> None:
@@ -70,23 +71,23 @@ async def _answer(stack: Stack, tenant: str, agent: str, *, accept: bool) -> Non
     async with _connected(stack, tenant, "agent", agent) as client:
         with Prompt() as prompt:
             chat = AgentChat(client, prompt, agent, accept=accept)
-            await chat.begin()
-            await _talk(chat, prompt)
+            prompt.typed = chat.typed
+            await chat.run(chat.begin())
 
 
 @asynccontextmanager
 async def _connected(stack: Stack, tenant: str, role: str, subject: str) -> AsyncIterator[Client]:
     """Connect as somebody of a tenant, by tokens that are made here."""
     url = stack.edge_url.replace("http", "ws", 1) + PATH
-    client = Client(url, lambda: stack.token(tenant, [role], subject), name="interchange chat")
+    client = Client(
+        url,
+        lambda: stack.token(tenant, [role], subject),
+        name="interchange chat",
+        backoff=Backoff(most_s=RETRY_MAX_S),
+    )
     async with asyncio.timeout(CONNECT_TIMEOUT_S):
         await client.__aenter__()
     try:
         yield client
     finally:
         await client.close()
-
-
-async def _talk(chat: Chat, prompt: Prompt) -> None:
-    prompt.typed = chat.typed
-    await chat.run()

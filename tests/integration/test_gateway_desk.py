@@ -197,3 +197,17 @@ async def test_messages_of_many_are_sent_together_and_each_in_order(mesh, tmp_pa
         assert len(mesh.batches) < 10
         for talk in talks:
             assert [each.text for each in talk.messages] == list("01234")
+
+
+async def test_a_conversation_on_the_desk_is_awaited_until_all_know_of_it(mesh, tmp_path):
+    talk = mesh.talk()
+    mesh.say(talk, "one")
+    async with gateway_over(mesh, tmp_path) as (one, _):
+        ana = await Raw.greeted(one.url, token("ana", "agent"))
+        mesh.show("ana", conversation_ids=[talk.conversation_id])
+        await ana.next("desk")
+        ana.say(type="subscribe", conversation_id=talk.conversation_id)
+        await until(lambda: mesh.calls["ResumeMessages"] >= 2)
+        assert ana.frames.empty()
+        talk.agent_id = "ana"
+        assert (await ana.next())["type"] == "subscribed"

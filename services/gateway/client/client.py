@@ -464,7 +464,7 @@ class Client:
             connection = await Connection.open(self._url, headers, self._take)
         except WSHandshakeError as error:
             status = int(error.response.status) if error.response is not None else 0
-            return Ending(TOKEN_REFUSED if status == 401 else ABNORMAL, str(error))
+            return Ending(TOKEN_REFUSED if status == 401 else ABNORMAL, f"HTTP_{status}")
         except (OSError, TimeoutError, WSError) as error:
             return Ending(ABNORMAL, str(error))
         self._connection = connection
