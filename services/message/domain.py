@@ -70,6 +70,17 @@ class MessageRow(NamedTuple):
         )
 
 
+class Tail(NamedTuple):
+    """How far a conversation is, and who may see it: what is asked for every second."""
+
+    conversation_id: str
+    customer_id: str
+    agent_id: str
+    epoch: str
+    last_sequence: int
+    marks_version: int
+
+
 @dataclass(slots=True)
 class Conversation:
     """The local copy of a conversation, with the counters of what is numbered."""

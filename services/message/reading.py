@@ -9,7 +9,7 @@ from services.common.clock import BusinessClock
 from services.common.identity import AGENT, Caller
 from services.message import domain, faults
 from services.message.arrivals import ASSIGNED_S, KNOWN_S, Arrivals, Awaited
-from services.message.domain import Conversation, MessageRow
+from services.message.domain import Conversation, MessageRow, Tail
 from services.message.marks import MarkRow
 from services.message.ports import Units
 from services.message.repository import Messages
@@ -79,12 +79,10 @@ class Reader:
 
         return await self.opened(caller, conversation_id, read)
 
-    async def tails(
-        self, tenant_id: str, conversation_ids: Collection[str]
-    ) -> Collection[Conversation]:
-        """Return those of the conversations that exist."""
+    async def tails(self, tenant_id: str, conversation_ids: Collection[str]) -> Sequence[Tail]:
+        """Return how far those of the conversations are that exist."""
         async with self._uow.reading(tenant_id) as reads:
-            return (await reads.conversations(tenant_id, conversation_ids)).values()
+            return await reads.tails(tenant_id, conversation_ids)
 
     async def opened(self, caller: Caller, conversation_id: str, read: Read[T]) -> T:
         """Return what `read` finds in a conversation that the caller may see.

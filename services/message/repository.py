@@ -7,7 +7,7 @@ import asyncpg
 
 from services.common.db import Connection
 from services.message.copies import Copies, PostgresCopies
-from services.message.domain import Conversation, MessageRow, SentKey
+from services.message.domain import Conversation, MessageRow, SentKey, Tail
 from services.message.marks import MarkKey, MarkRow
 from services.message.statements import (
     APPEND,
@@ -18,6 +18,7 @@ from services.message.statements import (
     PAGE_DOWN,
     PAGE_UP,
     SENT,
+    TAILS,
 )
 
 PAGE_BYTES_MAX = 2 * 1024 * 1024
@@ -38,6 +39,10 @@ class Messages(Protocol):
         self, tenant_id: str, conversation_ids: Collection[str]
     ) -> dict[str, Conversation]:
         """Return those of the conversations that are known here."""
+        ...
+
+    async def tails(self, tenant_id: str, conversation_ids: Collection[str]) -> list[Tail]:
+        """Return how far those of the conversations are that are known here."""
         ...
 
     async def sent(self, tenant_id: str, keys: Sequence[SentKey]) -> Mapping[SentKey, MessageRow]:
@@ -94,6 +99,11 @@ class PostgresMessages(Messages):
         """Return those of the conversations that are known here."""
         rows = await self._connection.fetch(CONVERSATIONS, tenant_id, list(conversation_ids))
         return {row[0]: Conversation(*row) for row in rows}
+
+    async def tails(self, tenant_id: str, conversation_ids: Collection[str]) -> list[Tail]:
+        """Return how far those of the conversations are that are known here."""
+        rows = await self._connection.fetch(TAILS, tenant_id, list(conversation_ids))
+        return [Tail(*row) for row in rows]
 
     async def sent(self, tenant_id: str, keys: Sequence[SentKey]) -> Mapping[SentKey, MessageRow]:
         """Return the messages that were sent with those of the keys that are taken."""

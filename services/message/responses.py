@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from typing import TypeAlias
 
 from interchange.gateway.v1.gateway_pb2 import Push
 from interchange.message.v1.message_pb2 import (
@@ -14,13 +13,9 @@ from interchange.message.v1.message_pb2 import (
     SenderKind,
     SystemNote,
 )
-from interchange.message.v1.message_service_pb2 import SendMessageResult
 
-from services.common.errors import InterchangeError
 from services.message.domain import MessageRow
 from services.message.marks import MarkRow
-
-Outcome: TypeAlias = Message | InterchangeError
 
 
 def message(row: MessageRow) -> Message:
@@ -44,13 +39,6 @@ def message(row: MessageRow) -> Message:
         else:
             found.attachment.CopyFrom(Attachment(**fields))
     return found
-
-
-def result(outcome: Outcome) -> SendMessageResult:
-    """Return what became of one message of a batch."""
-    if isinstance(outcome, InterchangeError):
-        return SendMessageResult(error=outcome.to_status())
-    return SendMessageResult(message=outcome)
 
 
 def mark(row: MarkRow) -> Mark:

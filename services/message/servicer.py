@@ -175,7 +175,14 @@ class MessageServicer(MessageServiceServicer):
 
 
 def _results(outcomes: Sequence[Message | InterchangeError]) -> pb.BatchSendMessagesResponse:
-    return pb.BatchSendMessagesResponse(results=[responses.result(one) for one in outcomes])
+    response = pb.BatchSendMessagesResponse()
+    for outcome in outcomes:
+        result = response.results.add()
+        if isinstance(outcome, InterchangeError):
+            result.error.CopyFrom(outcome.to_status())
+        else:
+            result.message.CopyFrom(outcome)
+    return response
 
 
 def _check_size(field: str, size: int, greatest: int) -> None:

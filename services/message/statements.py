@@ -19,6 +19,11 @@ SELECT {_CONVERSATION_TEXT} FROM message.conversations
 WHERE tenant_id = $1 AND conversation_id = ANY ($2::uuid[])
 """
 
+TAILS = """
+SELECT conversation_id::text, customer_id, agent_id, epoch::text, last_sequence, marks_version
+FROM message.conversations WHERE tenant_id = $1 AND conversation_id = ANY ($2::uuid[])
+"""
+
 # OFFSET 0 keeps it one look into the index a key: in the first minutes of a month its
 # partition has no statistics, and a join would be planned as a scan of all of it. The
 # last predicate names the partial index. Who else gave the same id is told apart by the

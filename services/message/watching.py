@@ -20,7 +20,7 @@ from services.common.access import may_see
 from services.common.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from services.common.identity import Caller
 from services.message import responses
-from services.message.domain import Conversation
+from services.message.domain import Conversation, Tail
 from services.message.reading import Page, Reader, page_after
 from services.message.repository import Messages
 
@@ -88,11 +88,11 @@ class Watcher:
         self.tail = max(self.tail, message.sequence)
         self.ready.set()
 
-    def look(self, conversation: Conversation) -> None:
+    def look(self, found: Tail) -> None:
         """Take note of how far the conversation is, and whether the caller still sees it."""
-        self.tail = max(self.tail, conversation.last_sequence)
-        seen = may_see(self.caller, conversation.customer_id, conversation.agent_id)
-        if not seen or conversation.epoch != self.epoch:
+        self.tail = max(self.tail, found.last_sequence)
+        seen = may_see(self.caller, found.customer_id, found.agent_id)
+        if not seen or found.epoch != self.epoch:
             self.unsure = True
         if self.behind:
             self.ready.set()
@@ -209,14 +209,14 @@ class Watches:
     async def _look(self, tenant_id: str) -> None:
         watched = {name: found for (its, name), found in self._watchers.items() if its == tenant_id}
         try:
-            conversations = await self._reader.tails(tenant_id, list(watched))
+            tails = await self._reader.tails(tenant_id, list(watched))
         except Exception as error:
             # The database may be away for a moment; the streams are not.
             log.warning("watched conversations not looked at", error=repr(error))
             return
-        for conversation in conversations:
-            for watcher in watched[conversation.conversation_id]:
-                watcher.look(conversation)
+        for found in tails:
+            for watcher in watched[found.conversation_id]:
+                watcher.look(found)
 
 
 async def _only(reads: Messages, conversation: Conversation) -> Conversation:

@@ -18,7 +18,7 @@ from services.common.personal import Keys, Seal
 from services.common.work import Work, WorkUnits
 from services.message.arrivals import Arrivals
 from services.message.copies import Copies, CopyKey, EarlyReply
-from services.message.domain import Conversation, Draft, MessageRow, Sender, SentKey
+from services.message.domain import Conversation, Draft, MessageRow, Sender, SentKey, Tail
 from services.message.marks import MarkKey, MarkRow
 from services.message.outgoing import Outgoing
 from services.message.ports import Ports
@@ -72,6 +72,10 @@ class MemoryMessages(Messages, Copies):
     ) -> dict[str, Conversation]:
         self.looks += 1
         return {name: deepcopy(self.known[name]) for name in conversation_ids if name in self.known}
+
+    async def tails(self, tenant_id: str, conversation_ids: Collection[str]) -> list[Tail]:
+        found = (self.known[name] for name in conversation_ids if name in self.known)
+        return [Tail(*(getattr(one, field) for field in Tail._fields)) for one in found]
 
     async def sent(self, tenant_id: str, keys: Sequence[SentKey]) -> Mapping[SentKey, MessageRow]:
         wanted = {(key.conversation_id, key.client_message_id) for key in keys}
