@@ -42,7 +42,7 @@ def answer_id(answered: str, what: str) -> str:
 
 
 def columns(
-    tenant_id: str, answers: Sequence[Answer], seals: Sequence[Seal], now_us: int
+    tenant_id: str, answers: Sequence[Answer], seals: Sequence[Seal | None], now_us: int
 ) -> tuple[EventColumns, list[int]]:
     """Return the events of answers, and the number of the last event after each of them."""
     found = EventColumns(tenant_id, TOPIC)
@@ -63,9 +63,11 @@ def columns(
     return found, last_sequences
 
 
-def _messages(answer: Answer, seal: Seal, now_us: int) -> list[BotReplied | HandoffRequested]:
+def _messages(
+    answer: Answer, seal: Seal | None, now_us: int
+) -> list[BotReplied | HandoffRequested]:
     messages: list[BotReplied | HandoffRequested] = []
-    if answer.decision.reply:
+    if answer.decision.reply and seal is not None:
         messages.append(_replied(answer, seal, now_us))
     if answer.decision.reason:
         messages.append(_requested(answer, now_us))

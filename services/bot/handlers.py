@@ -27,7 +27,8 @@ class HeardTurn:
     turn: Turn
     bot: Bot | None
     heard: Heard
-    seal: Seal
+    seal: Seal | None
+    """Key of the customer; without it nothing is said."""
 
 
 async def answer_turns(

@@ -6,7 +6,7 @@ of its own, so one whose model is slow makes no other wait.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -40,9 +40,10 @@ CROWD = 8
 GATHER_S = 0.006
 LEAVE_S = 3.0
 """How long a stopping worker finishes what it has begun; a lease returns the rest."""
-GIVE_UP_AFTER = 5
+GIVE_UP_AFTER = 2
 """Attempts beyond those for the nlu, after which a turn that nobody gets through is
 handed over unread."""
+PAUSE_MS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,11 @@ class Patience:
 
     def pause_after(self, attempts: int) -> int:
         """Return the pause after so many attempts, in milliseconds."""
-        return self.pause_ms << (attempts - 1)
+        return min(self.pause_ms << (attempts - 1), PAUSE_MS_MAX)
+
+    def is_over(self, attempts: int) -> bool:
+        """Tell whether a turn was tried in vain so often that nobody shall read it any more."""
+        return attempts > self.attempts_max + GIVE_UP_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,18 +160,22 @@ class Worker:
         except Exception:
             if len(turns) == 1:
                 log.exception("turn failed", tenant=tenant_id, id=turns[0].event_id)
+                await self._postpone(tenant_id, turns)
                 return
             middle = len(turns) // 2
             await self._settle(tenant_id, turns[:middle])
             await self._settle(tenant_id, turns[middle:])
 
     async def _answer(self, tenant_id: str, turns: Sequence[Turn]) -> None:
-        read = await self._read(tenant_id, turns)
+        bots = await self._bots.of(tenant_id, {turn.bot_id for turn in turns})
+        over = [turn for turn in turns if self._patience.is_over(turn.attempts)]
+        unread = [HeardTurn(turn, bots.get(turn.bot_id), Unheard(), None) for turn in over]
+        fresh = [turn for turn in turns if not self._patience.is_over(turn.attempts)]
+        read = await self._read(tenant_id, fresh, bots)
         heard, late = await self._hear(tenant_id, read)
+        heard += unread
         if late:
-            pauses = [self._patience.pause_after(turn.attempts) for turn in late]
-            await self._queue.postpone(tenant_id, late, pauses)
-            TURNS.labels("postponed").inc(len(late))
+            await self._postpone(tenant_id, late)
         if heard:
             # Of the traces that meet here one is followed on.
             trace = next((one.turn.traceparent for one in heard if one.turn.traceparent), None)
@@ -176,9 +185,17 @@ class Worker:
                 )
             _count(answers)
 
-    async def _read(self, tenant_id: str, turns: Sequence[Turn]) -> list[_Read]:
+    async def _postpone(self, tenant_id: str, turns: Sequence[Turn]) -> None:
+        pauses = [self._patience.pause_after(turn.attempts) for turn in turns]
+        await self._queue.postpone(tenant_id, turns, pauses)
+        TURNS.labels("postponed").inc(len(turns))
+
+    async def _read(
+        self, tenant_id: str, turns: Sequence[Turn], bots: Mapping[str, Bot]
+    ) -> list[_Read]:
         """Open turns; drop those whose customer's key was destroyed."""
-        bots = await self._bots.of(tenant_id, {turn.bot_id for turn in turns})
+        if not turns:
+            return []
         seals = await self._keys.of(tenant_id, {turn.customer_id for turn in turns})
         read, lost = [], []
         for turn in turns:
@@ -201,7 +218,7 @@ class Worker:
         self, tenant_id: str, read: Sequence[_Read]
     ) -> tuple[list[HeardTurn], list[Turn]]:
         """Have texts understood; return what can be answered, and what is tried again."""
-        asked = [one for one in read if one.bot is not None and one.text and not self._weary(one)]
+        asked = [one for one in read if one.bot is not None and one.text]
         requests = [
             DetectIntentRequest(
                 model_id=one.bot.model_id,
@@ -231,9 +248,6 @@ class Worker:
         if not one.text:
             return Nothing()
         return Unheard() if one.turn.attempts >= self._patience.attempts_max else None
-
-    def _weary(self, one: _Read) -> bool:
-        return one.turn.attempts > self._patience.attempts_max + GIVE_UP_AFTER
 
 
 def _text(turn: Turn, seal: Seal) -> str:

@@ -39,10 +39,8 @@ async def nlu_at() -> AsyncIterator[tuple[Nlu, str]]:
 
 
 @pytest.fixture(scope="module")
-def settings(
-    servers: Stack, tmp_path_factory: pytest.TempPathFactory, nlu_at: tuple[Nlu, str]
-) -> Settings:
-    return service_settings(servers, tmp_path_factory.mktemp("bot"), nlu_at[1])
+def settings(servers: Stack, nlu_at: tuple[Nlu, str]) -> Settings:
+    return service_settings(servers, nlu_at[1])
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +296,25 @@ async def test_an_erased_customer_is_not_answered(
     await until(queued, lambda count: count == 0)
     query = "SELECT count(*) FROM bot.contexts WHERE tenant_id = $1 AND conversation_id = $2"
     assert await owner.fetchval(query, house.tenant, erased.conversation_id) == 0
+
+
+async def test_tenants_with_the_same_ids_are_apart(
+    stub: Any, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even their answers have the same ids: they follow from what is answered."""
+    houses = [House(settings, database), House(settings, database)]
+    for number, house in enumerate(houses):
+        intents = [Intent(name="hours", replies=[f"r{number}"])]
+        await Supervisor(stub, house.tenant)("PutBot", bot=clerk(intents=intents))
+    same = houses[0].new_id()
+    talks = [Talk(house) for house in houses]
+    for talk in talks:
+        talk.conversation_id = same
+        monkeypatch.setattr(talk.house, "new_id", lambda: same)
+        await talk.say("hours 900")
+
+    for number, talk in enumerate(talks):
+        assert await talk.answers(1) == [(answer_id(same, REPLY), f"r{number}")]
 
 
 async def test_two_instances_answer_each_turn_once(sue: Supervisor, house: House) -> None:

@@ -51,10 +51,8 @@ async def nlu_at() -> AsyncIterator[tuple[Nlu, str]]:
 
 
 @pytest.fixture(scope="module")
-def settings(
-    servers: Stack, tmp_path_factory: pytest.TempPathFactory, nlu_at: tuple[Nlu, str]
-) -> Settings:
-    return service_settings(servers, tmp_path_factory.mktemp("bot"), nlu_at[1])
+def settings(servers: Stack, nlu_at: tuple[Nlu, str]) -> Settings:
+    return service_settings(servers, nlu_at[1])
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,7 @@
 """The bot service on real servers, fed through Kafka, with an nlu that does as it is told."""
 
 import asyncio
-import secrets
 from collections import Counter
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -39,13 +37,11 @@ from tests.integration.test_conversation_scene import published
 NOT_READY = 9
 
 
-def service_settings(servers: Stack, folder: Path, egress: str) -> Settings:
+def service_settings(servers: Stack, egress: str) -> Settings:
     """Migrate, make the topics and return the settings of the service."""
     servers.migrate(["bot"])
     names = topics.names(["conversation", "message", "bot"])
     topics.create(servers.kafka_bootstrap, names, servers.settings.kafka_partitions, 1)
-    key_file = folder / "personal_key"
-    key_file.write_text(secrets.token_hex(32))
     return Settings.model_validate(
         {
             "listen": "127.0.0.1:0",
@@ -53,7 +49,7 @@ def service_settings(servers: Stack, folder: Path, egress: str) -> Settings:
             "database_url": f"postgresql://{servers.postgres.address}/interchange",
             "database_password": servers.database_password(),
             "kafka_bootstrap": servers.kafka_bootstrap,
-            "personal_key_file": key_file,
+            "personal_key_file": servers.service_settings().personal_key_file,
             "drain_notice_ms": 0,
             "bot_nlu_timeout_ms": 300,
             "bot_retry_pause_ms": 20,

@@ -37,8 +37,8 @@ NOWHERE = "019365f0-0000-7000-8000-000000000000"
 
 
 @pytest.fixture(scope="module")
-def settings(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return service_settings(servers, tmp_path_factory.mktemp("conversation"))
+def settings(servers: Stack) -> Settings:
+    return service_settings(servers)
 
 
 @pytest.fixture(scope="module")
@@ -383,7 +383,7 @@ async def test_an_erased_customer_starts_nothing(cleo: Caller, owner: Any) -> No
     )
 
 
-async def test_tenants_with_the_same_names_are_apart(cleo: Caller) -> None:
+async def test_tenants_with_the_same_keys_are_apart(cleo: Caller) -> None:
     twin = Caller(cleo.stub, f"t{uuid4().hex[:12]}")
     one, two = await asyncio.gather(
         cleo("StartConversation", request_id="1"), twin("StartConversation", request_id="1")
@@ -393,6 +393,61 @@ async def test_tenants_with_the_same_names_are_apart(cleo: Caller) -> None:
     for caller, own in ((cleo, one), (twin, two)):
         page = await caller.supervisor("ListConversations")
         assert [one.conversation_id for one in page.conversations] == [own.conversation_id]
+
+
+async def test_tenants_with_the_same_ids_are_apart(
+    cleo: Caller, settings: Settings, owner: Any
+) -> None:
+    """A twin has a conversation of the same id, the same customer and the same agent."""
+    one = await cleo("StartConversation", route=QUEUE)
+    twin = Caller(cleo.stub, f"t{uuid4().hex[:12]}")
+    await owner.execute(
+        "INSERT INTO conversation.conversations SELECT (jsonb_populate_record(c, "
+        "jsonb_build_object('tenant_id', $1::text))).* FROM conversation.conversations AS c "
+        "WHERE conversation_id = $2",
+        twin.tenant,
+        one.conversation_id,
+    )
+    named = {"conversation_id": one.conversation_id}
+    assert await now(twin, one) == one
+    Peers(settings, twin.tenant).matched(one, "ana")
+    assert (await at(twin, one, pb.STATUS_WITH_AGENT)).agent_id == "ana"
+    assert (await now(cleo, one)).status == pb.STATUS_QUEUED
+    assert (await refused(now(cleo.agent("ana"), one)))[1] == "CONVERSATION_NOT_FOUND"
+    await cleo("EndConversation", **named)
+    assert (await now(twin.agent("ana"), one)).status == pb.STATUS_WITH_AGENT
+
+
+async def test_a_customer_and_the_bot_ask_at_once_and_one_is_first(
+    cleo: Caller, peers: Peers, settings: Settings
+) -> None:
+    """Both write events of one key, by two roads: their numbers go up as they are published."""
+    started = await asyncio.gather(*(cleo("StartConversation") for _ in range(20)))
+
+    async def asked(one: Any) -> str:
+        try:
+            await cleo("HandOffConversation", conversation_id=one.conversation_id)
+        except grpc.aio.AioRpcError as error:
+            return error.details() or ""
+        return "ok"
+
+    def bot_asks() -> None:
+        for one in started:
+            peers.requested(one, reason=pb.HAND_OFF_REASON_INTENT)
+
+    asking = asyncio.to_thread(bot_asks)
+    outcomes, _ = await asyncio.gather(asyncio.gather(*map(asked, started)), asking)
+
+    for one, outcome in zip(started, outcomes, strict=True):
+        queued = await at(cleo, one, pb.STATUS_QUEUED)
+        by_bot = queued.hand_off_reason == pb.HAND_OFF_REASON_INTENT
+        assert (queued.hand_off_count, queued.version) == (1, 2)
+        assert outcome == ("the conversation waits for an agent already" if by_bot else "ok")
+        await cleo("EndConversation", conversation_id=one.conversation_id)
+    for one in started[::7]:
+        key = f"{cleo.tenant}:{one.conversation_id}"
+        events = await asyncio.to_thread(published, settings, "conversation-events", key, 3)
+        assert [event.sequence for event in events] == [1, 2, 3]
 
 
 async def test_requests_may_not_rewrite_who_it_was(

@@ -1,11 +1,9 @@
 """The conversation service on real servers, called over gRPC and fed through Kafka."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -27,20 +25,18 @@ from services.stack import topics
 from services.stack.stack import Stack
 
 
-def service_settings(servers: Stack, folder: Path, **changes: object) -> Settings:
+def service_settings(servers: Stack, **changes: object) -> Settings:
     """Migrate, make the topics and return the settings of the service."""
     servers.migrate(["conversation"])
     names = topics.names(["conversation", "bot", "agent"])
     topics.create(servers.kafka_bootstrap, names, servers.settings.kafka_partitions, 1)
-    key_file = folder / "personal_key"
-    key_file.write_text(secrets.token_hex(32))
     values: dict[str, object] = {
         "listen": "127.0.0.1:0",
         "database_url": f"postgresql://{servers.postgres.address}/interchange",
         "database_password": servers.database_password(),
         "redis_url": servers.redis_url,
         "kafka_bootstrap": servers.kafka_bootstrap,
-        "personal_key_file": key_file,
+        "personal_key_file": servers.service_settings().personal_key_file,
         "drain_notice_ms": 0,
     }
     return Settings.model_validate(values | changes)

@@ -30,8 +30,8 @@ async def instance(settings: Settings) -> AsyncIterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def settings(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return service_settings(servers, tmp_path_factory.mktemp("conversation"))
+def settings(servers: Stack) -> Settings:
+    return service_settings(servers)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from services.bot.worker import GIVE_UP_AFTER, Patience, Worker
 from services.common.clock import ManualClock
 from services.common.ids import uuid7_batch
 from services.common.outbox import Outbox
-from services.common.personal import Keys, Seal
+from services.common.personal import Keys, Seal, Unreadable
 from services.common.work import Work, WorkUnits
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -135,7 +135,11 @@ class FakeUnderstanding(Understanding):
 
 
 class FakeKeys(Keys):
+    """A key for everybody but who was erased; that of `damaged` can't be unwrapped."""
+
     async def of(self, tenant_id: str, customer_ids: Collection[str]) -> Mapping[str, Seal]:
+        if "damaged" in customer_ids:
+            raise Unreadable("another master key")
         return {one: SEAL for one in customer_ids if one != "erased"}
 
 
@@ -246,11 +250,19 @@ async def test_in_the_end_it_is_handed_over(scene: Scene) -> None:
 
 
 async def test_one_that_nobody_gets_through_is_handed_over_unread(scene: Scene) -> None:
-    weary = scene.turn(attempts=PATIENCE.attempts_max + GIVE_UP_AFTER + 1)
-    await scene.until(weary)
+    """Nothing can be said to whose key is unreadable; a person is asked all the same."""
+    good, damaged = scene.turn(), scene.turn(customer_id="damaged")
+    await scene.until(good)
+    async with asyncio.timeout(10):
+        while not scene.queue.postponed:
+            await asyncio.sleep(0)
+    assert scene.queue.postponed == [(damaged.event_id, 100)]
+    scene.uow.kinds.clear()
 
-    assert scene.understanding.calls == []
-    assert scene.uow.kinds == ["BotReplied", "HandoffRequested"]
+    tried = PATIENCE.attempts_max + GIVE_UP_AFTER
+    last = scene.turn(customer_id="damaged", attempts=tried + 1)
+    await scene.until(last)
+    assert scene.uow.kinds == ["HandoffRequested"]
 
 
 async def test_poison_takes_no_other_along(scene: Scene) -> None:
