@@ -122,23 +122,25 @@ async def answer(world: "World", agent_id: str, conversation_id: str) -> None:
     await world.caller.call("SetAgentStatus", online)
     while not (offers := (await desk()).offers):
         await asyncio.sleep(0.02)
-    away = SetAgentStatusRequest(agent_id=agent_id, status=AGENT_STATUS_AWAY)
-    await world.caller.call("SetAgentStatus", away)
     [offer] = offers
     accept = AcceptOfferRequest(agent_id=agent_id, offer_id=offer.offer_id)
     await world.caller.call("AcceptOffer", accept)
+    away = SetAgentStatusRequest(agent_id=agent_id, status=AGENT_STATUS_AWAY)
+    await world.caller.call("SetAgentStatus", away)
     world.offers.append(offer.offer_id)
     await said(world, conversation_id, 3)
 
 
 async def send(world: "World", conversation_id: str, number: int) -> None:
-    """Send a message of the customer."""
+    """Send a message as the customer: one who is an agent as well would speak as that."""
+    subject = f"clerk-{world.mark}"
+    customer = world.caller.door.caller(world.tenant, roles=["customer"], subject=subject)
     request = SendMessageRequest(
         conversation_id=conversation_id,
         client_message_id=f"{world.mark}-c{number}",
         text=f"Message {number} of {world.mark}",
     )
-    await world.caller.call("SendMessage", request)
+    await customer.call("SendMessage", request)
 
 
 async def said(world: "World", conversation_id: str, count: int) -> None:

@@ -8,8 +8,9 @@ import pytest
 from interchange.account.v1.account_service_pb2 import ListAccountsRequest
 from interchange.instrument.v1.instrument_service_pb2 import ListInstrumentsRequest
 
-from services.common.identity import ROLES
-from tests.e2e.catalog import INTERNAL, RPCS, Rpc
+from services.common.identity import MESH, ROLES
+from services.common.tokens import ISSUED_ROLES
+from tests.e2e.catalog import INTERNAL, RPC, RPCS, Rpc
 from tests.e2e.door import Caller, Door
 from tests.e2e.refusals import Refusal, of_error, of_json
 from tests.e2e.world import World, namesake
@@ -30,9 +31,15 @@ async def refused(caller: Caller, rpc: Rpc) -> Refusal:
 
 @pytest.mark.parametrize("rpc", RPCS, ids=str)
 async def test_a_role_without_the_permission_may_not(door: Door, rpc: Rpc) -> None:
-    for role in (NO_ROLE, *(role for role, held in ROLES.items() if rpc.permission not in held)):
+    for role in (NO_ROLE, *(role for role in ISSUED_ROLES if rpc.permission not in ROLES[role])):
         answer = await refused(door.caller(roles=[role]), rpc)
         assert answer == (PERMISSION_DENIED, "PERMISSION_DENIED", ""), role
+
+
+async def test_no_token_makes_its_bearer_a_service(door: Door) -> None:
+    for roles in ([MESH], [*ISSUED_ROLES, MESH]):
+        answer = await refused(door.caller(roles=roles), RPC["ListAccounts"])
+        assert answer.code == PERMISSION_DENIED
 
 
 @pytest.mark.parametrize("rpc", RPCS, ids=str)
