@@ -65,6 +65,11 @@ class Agenda:
         """Return the pools and the tenants that have work."""
         return list(self._pools), list(self._unsettled)
 
+    def remind(self) -> None:
+        """Let work be looked at again when some is left."""
+        if self._pools or self._unsettled:
+            self._work.set()
+
     def has(self, pool: Pool) -> bool:
         """Tell whether there is something to match in a pool."""
         return pool in self._pools

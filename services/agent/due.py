@@ -45,7 +45,8 @@ RETURNING r.tenant_id, r.conversation_id
 """
 
 _WAITING = """
-SELECT DISTINCT tenant_id, pool_id FROM agent.requests WHERE state = 'WAITING' LIMIT $1
+SELECT tenant_id, pool_id, count(*) AS n FROM agent.requests
+WHERE state = 'WAITING' GROUP BY tenant_id, pool_id LIMIT $1
 """
 
 _NEXT = """
@@ -76,13 +77,14 @@ LIMIT $1
 _PURGE_OFFERS = """
 DELETE FROM agent.offers WHERE (tenant_id, offer_id) IN (
     SELECT tenant_id, offer_id FROM agent.offers
-    WHERE state <> 'OPEN' AND close_time < $1 LIMIT $2)
+    WHERE state <> 'OPEN' AND close_time < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)
 """
 
 _PURGE_REQUESTS = """
 DELETE FROM agent.requests WHERE (tenant_id, conversation_id) IN (
     SELECT tenant_id, conversation_id FROM agent.requests
-    WHERE state = 'CLOSED' AND settle_time IS NULL AND change_time < $1 LIMIT $2)
+    WHERE state = 'CLOSED' AND settle_time IS NULL AND change_time < $1 LIMIT $2
+    FOR UPDATE SKIP LOCKED)
 """
 
 
@@ -96,6 +98,7 @@ class Found:
     unsettled: dict[str, list[str]] = field(default_factory=dict)
     waiting: list[tuple[str, str]] = field(default_factory=list)
     """Tenants and pools where somebody waits."""
+    waiting_count: int = 0
     next_due: datetime | None = None
 
 
@@ -132,6 +135,7 @@ class PostgresDue(Due):
             found.unsettled = await _by_tenant(connection, _UNSETTLED, now, until, ROWS_MAX)
             pools = await connection.fetch(_WAITING, POOLS_MAX)
             found.waiting = [(row["tenant_id"], row["pool_id"]) for row in pools]
+            found.waiting_count = sum(row["n"] for row in pools)
             found.next_due = await connection.fetchval(_NEXT, now)
         return found
 

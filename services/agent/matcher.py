@@ -66,8 +66,10 @@ class Matcher:
                 for pool in pools:
                     self._start(pool, self._match(pool))
         finally:
-            for lane in self._lanes.values():
+            lanes = list(self._lanes.values())
+            for lane in lanes:
                 lane.cancel()
+            await asyncio.gather(*lanes, return_exceptions=True)
 
     async def step(self) -> bool:
         """Do what is on the agenda now, one after the other; tell whether there was any.
@@ -97,6 +99,8 @@ class Matcher:
             log.warning("matching interrupted", lane=str(key), error=repr(error))
         finally:
             del self._lanes[key]
+            # What came while this lane failed was left to it.
+            self._agenda.remind()
 
     async def _settle(self, tenant_id: str) -> None:
         while conversation_ids := self._agenda.take_unsettled(tenant_id):
@@ -149,7 +153,13 @@ class Matcher:
                 # The tables know: when they agree with Redis nobody is proposed next
                 # time, and when they don't, Redis is wrong and not asked again.
                 await self._mirrors.check(tenant_id, pool_id)
-                await self._mirrors.rebuild(tenant_id, pool_id)
+                names = {
+                    candidate.agent.agent_id
+                    for one in found
+                    if one.request.conversation_id in tried.doubted
+                    for candidate in one.candidates
+                }
+                await self._mirrors.correct(tenant_id, pool_id, names)
                 doubted |= tried.doubted
             elif not tried.lost:
                 lagged = left and await self._mirrors.check(tenant_id, pool_id, FRESH_S)

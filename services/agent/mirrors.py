@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 UNUSED_S = 600.0
 """A pool of which nothing is asked for so long is not mirrored any more."""
+UNUSED_EMPTY_S = 10.0
+"""The same of one without agents: anybody can ask for pools that are not there."""
 
 
 @dataclass(slots=True)
@@ -72,7 +74,9 @@ class Mirrors:
 
     async def check(self, tenant_id: str, pool_id: str, age_max_s: float = 0.0) -> bool:
         """Compare a mirror with the tables unless it was lately; tell whether it lagged."""
-        kept = self._kept[tenant_id, pool_id]
+        kept = self._kept.get((tenant_id, pool_id))
+        if kept is None:
+            return False
         async with kept.lock:
             started = time.monotonic()
             if kept.checked and started - kept.checked < age_max_s:
@@ -104,7 +108,8 @@ class Mirrors:
             with suppress(*FAULTS):
                 await self._rebuild_lost()
             for (tenant_id, pool_id), kept in list(self._kept.items()):
-                if time.monotonic() - kept.used > UNUSED_S:
+                unused_s = UNUSED_S if len(kept.mirror) else UNUSED_EMPTY_S
+                if time.monotonic() - kept.used > unused_s:
                     del self._kept[tenant_id, pool_id]
                     continue
                 try:
@@ -122,6 +127,14 @@ class Mirrors:
         lost |= {pool for pool, found in zip(pools, whole, strict=True) if not found}
         for tenant_id, pool_id in lost:
             await self.rebuild(tenant_id, pool_id)
+
+    async def correct(self, tenant_id: str, pool_id: str, agent_ids: Iterable[str]) -> None:
+        """Write agents to Redis as they are here, whatever it claims of them."""
+        if self._reservations is None or (kept := self._kept.get((tenant_id, pool_id))) is None:
+            return
+        known = [agent for name in agent_ids if (agent := kept.mirror.get(name)) is not None]
+        with suppress(*FAULTS):
+            await self._reservations.tell(tenant_id, known, forced=True)
 
     async def rebuild(self, tenant_id: str, pool_id: str) -> None:
         """Write a pool to Redis as the tables have it."""

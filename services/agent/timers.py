@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from services.agent import settling
 from services.agent.agenda import Agenda
@@ -22,6 +22,7 @@ log = structlog.get_logger()
 PAUSE_MIN_S = 0.005
 """Between two sweeps: timers that run out together are one."""
 
+WAITING = Gauge("agent_waiting", "Conversations that wait for an agent, of all tenants")
 REPAIRED = Counter("agent_repaired_total", "What a repair set right", ["what"])
 
 
@@ -61,6 +62,7 @@ class Timers:
         """Do what is due now, and put those who wait on the agenda."""
         self._agenda.take_due()
         found = await self._due.claim(self._tools.clock.now())
+        WAITING.set(found.waiting_count)
         if found.next_due is not None:
             self._agenda.due_at(found.next_due)
         for tenant_id, offers in found.offers.items():
