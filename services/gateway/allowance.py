@@ -8,7 +8,8 @@ class Allowance:
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._period = 1 / per_second
-        self._tolerance = burst / per_second
+        # A little more, for sums of fractions are not exact.
+        self._tolerance = burst / per_second + 1e-9 * burst
         self._full_at = 0.0
         """When the bucket will be full again (GCRA's theoretical arrival time)."""
 
