@@ -21,28 +21,35 @@ SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off
 # Each tenant gets his share of what is taken: one that floods waits behind himself.
 _CLAIM = """
 WITH RECURSIVE tenants(tenant_id) AS (
-    (SELECT tenant_id FROM bot.turns ORDER BY tenant_id LIMIT 1)
+    (SELECT tenant_id FROM bot.turns WHERE tenant_id > $6 ORDER BY tenant_id LIMIT 1)
     UNION ALL
     SELECT (SELECT t.tenant_id FROM bot.turns AS t WHERE t.tenant_id > tenants.tenant_id
             ORDER BY t.tenant_id LIMIT 1)
     FROM tenants WHERE tenants.tenant_id IS NOT NULL
 ), chosen AS (
-    SELECT due.* FROM tenants CROSS JOIN LATERAL (
-        SELECT t.tenant_id, t.conversation_id, t.sequence FROM bot.turns AS t
-        WHERE t.tenant_id = tenants.tenant_id AND t.due_at <= clock_timestamp()
-          AND NOT EXISTS (
-            SELECT FROM bot.turns AS e WHERE e.tenant_id = t.tenant_id
-              AND e.conversation_id = t.conversation_id AND e.sequence < t.sequence)
-        ORDER BY t.turn_id LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT tenants.tenant_id, due.conversation_ids, due.sequences
+    FROM tenants CROSS JOIN LATERAL (
+        SELECT array_agg(f.conversation_id) AS conversation_ids, array_agg(f.sequence) AS sequences
+        FROM (
+            SELECT t.conversation_id, t.sequence FROM bot.turns AS t
+            WHERE t.tenant_id = tenants.tenant_id AND t.due_at <= clock_timestamp()
+              AND NOT EXISTS (
+                SELECT FROM bot.turns AS e WHERE e.tenant_id = t.tenant_id
+                  AND e.conversation_id = t.conversation_id AND e.sequence < t.sequence)
+            ORDER BY t.turn_id LIMIT $1 FOR UPDATE SKIP LOCKED
+        ) AS f
+        HAVING count(*) > 0
     ) AS due
     WHERE tenants.tenant_id IS NOT NULL AND tenants.tenant_id <> ALL ($2::text[])
+    LIMIT $5
 )
 UPDATE bot.turns AS t
 SET lease = $3, attempts = t.attempts + 1,
     due_at = clock_timestamp() + $4 * interval '1 millisecond'
 FROM chosen AS c
-WHERE t.tenant_id = c.tenant_id AND t.conversation_id = c.conversation_id
-  AND t.sequence = c.sequence
+CROSS JOIN LATERAL unnest(c.conversation_ids, c.sequences) AS n(conversation_id, sequence)
+WHERE t.tenant_id = c.tenant_id AND t.conversation_id = n.conversation_id
+  AND t.sequence = n.sequence
 RETURNING t.tenant_id, t.conversation_id::text, t.sequence, t.event_id::text, t.customer_id,
     t.bot_id, t.hand_off, t.sealed_body, t.traceparent, t.lease, t.attempts
 """
@@ -79,8 +86,8 @@ class Turn:
 class Queue(Protocol):
     """Turns as the worker takes them; the fake of the unit tests has a list."""
 
-    async def claim(self, busy: Collection[str]) -> Mapping[str, Sequence[Turn]]:
-        """Take turns that are due, by tenant, but none of the busy ones."""
+    async def claim(self, busy: Collection[str], tenants_max: int) -> Mapping[str, Sequence[Turn]]:
+        """Take turns that are due, of some tenants, but none of the busy ones."""
         ...
 
     async def postpone(
@@ -97,13 +104,30 @@ class PostgresQueue(Queue):
         self._database = database
         self._size_max = size_max
         self._lease_ms = lease_ms
+        self._after = ""
+        """Tenant after which the next look begins."""
 
-    async def claim(self, busy: Collection[str]) -> Mapping[str, Sequence[Turn]]:
-        """Take turns that are due, by tenant, but none of the busy ones."""
+    async def claim(self, busy: Collection[str], tenants_max: int) -> Mapping[str, Sequence[Turn]]:
+        """Take turns that are due, of some tenants, but none of the busy ones."""
+        found = await self._claim(busy, tenants_max)
+        if not found and self._after:
+            self._after = ""
+            found = await self._claim(busy, tenants_max)
+        # Where all can't be served at once, the next ones are, and then the first again.
+        self._after = max(found) if len(found) == tenants_max else ""
+        return found
+
+    async def _claim(self, busy: Collection[str], tenants_max: int) -> Mapping[str, Sequence[Turn]]:
         async with self._database.pipeline() as connection:
             await connection.execute(_BY_INDEX)
             rows = await connection.fetch(
-                _CLAIM, self._size_max, list(busy), uuid4(), self._lease_ms
+                _CLAIM,
+                self._size_max,
+                list(busy),
+                uuid4(),
+                self._lease_ms,
+                tenants_max,
+                self._after,
             )
         found: dict[str, list[Turn]] = {}
         for row in rows:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
+from google.protobuf.message import DecodeError
 from interchange.message.v1.message_events_pb2 import MessageBody
 from interchange.nlu.v1.nlu_service_pb2 import DetectIntentRequest
 from prometheus_client import Counter as Metric
@@ -64,12 +65,13 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A turn that could be opened: its text, empty where it has none."""
+    """A turn that was opened."""
 
     turn: Turn
     bot: Bot | None
     seal: Seal
-    text: str
+    text: str | None
+    """Empty where it has none, None where nobody can read it."""
 
 
 class Worker:
@@ -127,10 +129,11 @@ class Worker:
 
     async def _claim(self) -> int:
         """Take what is due and begin to answer it; return how many turns that were."""
-        if len(self._tasks) >= TASKS_MAX:
+        free = TASKS_MAX - len(self._tasks)
+        if free <= 0:
             return 0
         busy = [tenant for tenant, count in self._busy.items() if count >= TENANT_TASKS_MAX]
-        claimed = await self._queue.claim(busy)
+        claimed = await self._queue.claim(busy, free)
         for tenant_id, turns in claimed.items():
             self._busy[tenant_id] += 1
             task = asyncio.create_task(self._serve(tenant_id, turns))
@@ -141,6 +144,9 @@ class Worker:
     async def _serve(self, tenant_id: str, turns: Sequence[Turn]) -> None:
         try:
             await self._settle(tenant_id, turns)
+        except TRANSIENT as error:
+            # They are taken again when their lease has run out.
+            log.warning("turns not answered", tenant=tenant_id, error=repr(error))
         finally:
             self._busy[tenant_id] -= 1
             if not self._busy[tenant_id]:
@@ -149,14 +155,11 @@ class Worker:
             self._wake.set()
 
     async def _settle(self, tenant_id: str, turns: Sequence[Turn]) -> None:
-        """Answer turns; one that can't be answered takes no other along.
-
-        What is left here is taken again when its lease has run out.
-        """
+        """Answer turns; one that can't be answered takes no other along."""
         try:
             await self._answer(tenant_id, turns)
-        except TRANSIENT as error:
-            log.warning("turns not answered", tenant=tenant_id, error=repr(error))
+        except TRANSIENT:
+            raise
         except Exception:
             if len(turns) == 1:
                 log.exception("turn failed", tenant=tenant_id, id=turns[0].event_id)
@@ -200,15 +203,10 @@ class Worker:
         read, lost = [], []
         for turn in turns:
             seal = seals.get(turn.customer_id)
-            try:
-                text = "" if seal is None else _text(turn, seal)
-            except (Unreadable, ValueError) as error:
-                log.error("turn unreadable", tenant=tenant_id, id=turn.event_id, error=str(error))
-                seal = None
             if seal is None:
                 lost.append(turn)
             else:
-                read.append(_Read(turn, bots.get(turn.bot_id), seal, text))
+                read.append(_Read(turn, bots.get(turn.bot_id), seal, _text(turn, seal)))
         if lost:
             await handlers.drop_turns(tenant_id, lost, uow=self._uow)
             TURNS.labels("dropped").inc(len(lost))
@@ -218,16 +216,11 @@ class Worker:
         self, tenant_id: str, read: Sequence[_Read]
     ) -> tuple[list[HeardTurn], list[Turn]]:
         """Have texts understood; return what can be answered, and what is tried again."""
-        asked = [one for one in read if one.bot is not None and one.text]
-        requests = [
-            DetectIntentRequest(
-                model_id=one.bot.model_id,
-                text=one.text,
-                conversation_id=one.turn.conversation_id,
-            )
-            for one in asked
-            if one.bot is not None
-        ]
+        asked, requests = [], []
+        for one in read:
+            if one.bot is not None and one.text:
+                asked.append(one)
+                requests.append(_request(one.turn, one.bot, one.text))
         found = await self._understanding.detect(tenant_id, requests) if requests else ()
         detections = {
             one.turn.event_id: detection for one, detection in zip(asked, found, strict=True)
@@ -245,20 +238,27 @@ class Worker:
         """Return what is known of a turn without the nlu; None when it is to be tried again."""
         if one.bot is None or not one.turn.sequence:
             return Silence()
-        if not one.text:
+        if one.text == "":
             return Nothing()
-        return Unheard() if one.turn.attempts >= self._patience.attempts_max else None
+        last = one.turn.attempts >= self._patience.attempts_max
+        return Unheard() if one.text is None or last else None
 
 
-def _text(turn: Turn, seal: Seal) -> str:
-    """Return the text of a turn, empty where it has none."""
+def _request(turn: Turn, bot: Bot, text: str) -> DetectIntentRequest:
+    return DetectIntentRequest(
+        model_id=bot.model_id, text=text, conversation_id=turn.conversation_id
+    )
+
+
+def _text(turn: Turn, seal: Seal) -> str | None:
+    """Return the text of a turn, empty where it has none, None where nobody can read it."""
     if not turn.sealed_body:
         return ""
-    opened = seal.open(turn.sealed_body, turn.conversation_id)
     try:
-        return MessageBody.FromString(opened).text
-    except Exception as error:
-        raise ValueError(f"body is no MessageBody: {error}") from error
+        return MessageBody.FromString(seal.open(turn.sealed_body, turn.conversation_id)).text
+    except (Unreadable, DecodeError) as error:
+        log.error("turn unreadable", tenant=turn.tenant_id, id=turn.event_id, error=str(error))
+        return None
 
 
 def _count(answers: Sequence[Answer]) -> None:

@@ -91,7 +91,7 @@ class Desk:
             await self._units.joined(connection).repository.add(turns)
 
     async def claim(self, lease_ms: int = LEASE_MS, size: int = 10) -> list[Turn]:
-        found = await PostgresQueue(self._database, size, lease_ms).claim([])
+        found = await PostgresQueue(self._database, size, lease_ms).claim([], 16)
         return list(found.get(self.tenant, ()))
 
     async def answer(self, *turns: Turn) -> list[str]:
@@ -149,13 +149,28 @@ async def test_one_that_floods_waits_behind_himself(
     await desk.queue(*(desk.turn(new_id(), 1) for _ in range(100)))
     await other.queue(other.turn(new_id(), 1))
 
-    found = await PostgresQueue(database, 10, LEASE_MS).claim([])
+    found = await PostgresQueue(database, 10, LEASE_MS).claim([], 16)
 
     assert {tenant: len(turns) for tenant, turns in found.items()} == {
         desk.tenant: 10,
         other.tenant: 1,
     }
-    assert await PostgresQueue(database, 10, LEASE_MS).claim([desk.tenant, other.tenant]) == {}
+    assert await PostgresQueue(database, 10, LEASE_MS).claim([desk.tenant, other.tenant], 16) == {}
+
+
+async def test_of_more_tenants_than_can_be_served_each_has_his_turn(
+    settings: Settings, database: Database, owner: Any
+) -> None:
+    desks = [Desk(settings, database) for _ in range(5)]
+    for desk in desks:
+        await desk.queue(*(desk.turn(new_id(), 1) for _ in range(3)))
+    queue = PostgresQueue(database, 1, LEASE_MS)
+
+    rounds = [await queue.claim([], 2) for _ in range(9)]
+
+    first = [tenant for found in rounds[:3] for tenant in found]
+    assert sorted(first) == sorted(desk.tenant for desk in desks)
+    assert [len(found) for found in rounds] == [2, 2, 1] * 3
 
 
 async def test_what_is_postponed_comes_back_and_its_followers_wait(

@@ -42,7 +42,8 @@ class FakeQueue(Queue):
         self.postponed: list[tuple[str, int]] = []
         self.faults: list[Exception] = []
 
-    async def claim(self, busy: Collection[str]) -> Mapping[str, Sequence[Turn]]:
+    async def claim(self, busy: Collection[str], tenants_max: int) -> Mapping[str, Sequence[Turn]]:
+        assert tenants_max > 0
         if self.faults:
             raise self.faults.pop()
         found: dict[str, list[Turn]] = {}
@@ -273,18 +274,21 @@ async def test_poison_takes_no_other_along(scene: Scene) -> None:
     assert turns[4].event_id not in scene.uow.repository.finished
 
 
-async def test_what_nobody_can_read_is_dropped_without_an_answer(scene: Scene) -> None:
+async def test_what_nobody_can_read_is_handed_over(scene: Scene) -> None:
     damaged = scene.turn(sealed_body=b"\x01garbage")
-    no_body = scene.turn()
+    place = scene.turn().conversation_id
     no_body = scene.turn(
-        conversation_id=no_body.conversation_id,
-        sequence=2,
-        sealed_body=SEAL.seal(b"\xff\xff", no_body.conversation_id),
+        conversation_id=place, sequence=2, sealed_body=SEAL.seal(b"\xff\xff", place)
     )
-    erased = scene.turn(customer_id="erased")
-    await scene.until(damaged, no_body, erased)
+    await scene.until(damaged, no_body)
 
-    assert scene.uow.kinds == ["BotReplied"]
+    assert scene.uow.kinds.count("HandoffRequested") == 2
+
+
+async def test_an_erased_customer_is_not_answered(scene: Scene) -> None:
+    await scene.until(scene.turn(customer_id="erased"))
+
+    assert scene.uow.kinds == []
 
 
 async def test_a_database_that_is_away_is_tried_again(scene: Scene) -> None:
