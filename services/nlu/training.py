@@ -58,8 +58,8 @@ class Terms:
         self.idf = np.zeros(0)
         self._vectorizer: TfidfVectorizer | None = None
 
-    def fit(self, texts: Texts, terms_max: int) -> None:
-        """Learn the vocabulary."""
+    def learn(self, texts: Texts, terms_max: int) -> sparse.csr_matrix:
+        """Learn the vocabulary of texts and return their vectors [n, terms]."""
         vectorizer = TfidfVectorizer(
             analyzer=self._analyzer,
             sublinear_tf=True,
@@ -67,12 +67,13 @@ class Terms:
             max_features=terms_max,
         )
         try:
-            vectorizer.fit(texts)
+            vectors = vectorizer.fit_transform(texts)
         except ValueError:
-            return  # It says so of an empty vocabulary.
+            return self.vectors(texts)  # It says so of an empty vocabulary.
         self._vectorizer = vectorizer
         self.names = vectorizer.get_feature_names_out().tolist()
         self.idf = vectorizer.idf_
+        return vectors * self._weight
 
     def vectors(self, texts: Texts) -> sparse.csr_matrix:
         """Return the vectors of texts [n, terms]."""
@@ -88,12 +89,11 @@ class Machines:
         self.classes = np.unique(labels)
         terms_max = min(TERMS_MAX, max(1_000, WEIGHTS_MAX // (2 * len(self.classes))))
         self.words, self.grams = Terms(features.words, 1.0), Terms(features.grams, GRAM_WEIGHT)
-        self.words.fit(texts, terms_max)
-        self.grams.fit(texts, terms_max)
+        vectors = _beside(self.words.learn(texts, terms_max), self.grams.learn(texts, terms_max))
         if not self.words.names and not self.grams.names:
             raise Unlearnable("no two examples have a word in common")
         machine = LinearSVC(C=PENALTY, tol=TOLERANCE, random_state=0)
-        machine.fit(self._vectors(texts), labels)
+        machine.fit(vectors, labels)
         two = len(self.classes) == 2  # for two there is one machine
         self.weights = np.vstack([-machine.coef_, machine.coef_]) if two else machine.coef_
         bias = machine.intercept_
@@ -103,10 +103,12 @@ class Machines:
         """Return the scores of texts [n, intents]."""
         if not len(texts):
             return np.zeros((0, len(self.classes)))
-        return np.asarray(self._vectors(texts) @ self.weights.T + self.bias)
+        vectors = _beside(self.words.vectors(texts), self.grams.vectors(texts))
+        return np.asarray(vectors @ self.weights.T + self.bias)
 
-    def _vectors(self, texts: Texts) -> sparse.csr_matrix:
-        return sparse.hstack([self.words.vectors(texts), self.grams.vectors(texts)]).tocsr()
+
+def _beside(words: sparse.csr_matrix, grams: sparse.csr_matrix) -> sparse.csr_matrix:
+    return sparse.hstack([words, grams]).tocsr()
 
 
 def train(examples: Sequence[tuple[str, str]]) -> Content:

@@ -254,3 +254,34 @@ def test_service_does_not_load_the_library_that_trains() -> None:
         env={"PYTHONPATH": path},
     )  # fmt: skip
     assert out.stdout.strip() == "set()"
+
+
+async def test_learner_ends_when_who_started_it_was_killed() -> None:
+    """Its input stays open: it does not end for want of that."""
+    reading, writing = os.pipe()
+    code = (
+        "import subprocess, sys\n"
+        "learner = subprocess.Popen([sys.executable, '-m', 'services.nlu.learner'])\n"
+        "print(learner.pid, flush=True)\n"
+        "learner.wait()\n"
+    )
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdin=reading, stdout=asyncio.subprocess.PIPE,
+        env={"PYTHONPATH": path},
+    )  # fmt: skip
+    os.close(reading)
+    assert parent.stdout is not None
+    learner = psutil.Process(int(await parent.stdout.readline()))
+
+    async def watches() -> bool:
+        return learner.num_threads() > 1
+
+    async def gone() -> bool:
+        return not learner.is_running() or learner.status() == psutil.STATUS_ZOMBIE
+
+    await until(watches)
+    parent.kill()
+    await parent.wait()
+    await until(gone)
+    os.close(writing)

@@ -12,16 +12,19 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.load import kernels, ledger, lone, memory, reads, table, trades, unary
+from tests.load import kernels, ledger, lone, memory, nlu, reads, starts, table, talk, trades, unary
 from tests.load.scene import PORT_OFFSET, ROOT, Scene, scene
 from tests.load.table import Report
 
 BENCHMARKS: dict[str, Callable[[Scene], Report]] = {
     "kernels": kernels.run,
+    "nlu": nlu.run,
     "ledger": ledger.run,
     "lone": lone.run,
     "unary": unary.run,
     "trades": trades.run,
+    "talk": talk.run,
+    "starts": starts.run,
     "memory": memory.run,
     "reads": reads.run,
 }
@@ -52,12 +55,14 @@ def main() -> int:
     parser.add_argument(
         "--port-offset", type=int, default=PORT_OFFSET, help=f"of its stack, default {PORT_OFFSET}"
     )
+    parser.add_argument("--data", type=Path, help="folder of what `nlu` learns from")
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - set(BENCHMARKS)):
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     names = [name for name in BENCHMARKS if not options.names or name in options.names]
     began, at_start = time.monotonic(), table.machine()
     with scene(options.quick, options.port_offset) as on:
+        on.data = options.data
         reports = [measure(name, on) for name in names]
     print(table.table(reports))
     seconds = time.monotonic() - began

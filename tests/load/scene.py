@@ -51,6 +51,8 @@ class Scene:
     def __init__(self, stack: Stack, quick: bool) -> None:
         self.stack = stack
         self.quick = quick
+        self.data: Path | None = None
+        """Where the data lies that is no part of the project, if it was given."""
         self._inhabited = False
         self._whole = False
 
