@@ -20,7 +20,7 @@ from services.agent.desk import Desk
 from services.agent.domain import Agent, Offered, Status
 from services.agent.floor import News
 from services.agent.mirrors import Mirrors
-from services.agent.reservations import FAULTS, Reservations, changes_channel, member
+from services.agent.reservations import FAULTS, Reservations, changes_channel, hold
 from services.common.push import Pusher
 
 log = structlog.get_logger()
@@ -73,7 +73,7 @@ class Told(News):
             offered = [change.offer for change in desk.changes if isinstance(change, Offered)]
             if offered:
                 self._agenda.due_at(min(offer.expire_time for offer in offered))
-            ended = tuple(member(offer.channel, offer.offer_id) for offer in offered)
+            ended = tuple(hold(offer.channel, offer.offer_id) for offer in offered)
             self._waiting.append(_Told(tenant_id, desk.agent, desk.stored.pool_id, ended))
         for pool_id in {*waiting, *(desk.agent.pool_id for desk in desks if _freed(desk))}:
             self._agenda.match(tenant_id, pool_id)

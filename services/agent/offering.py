@@ -12,7 +12,7 @@ from services.agent.domain import Offer, Request, RequestState
 from services.agent.floor import Floor, Tools, open_floor
 from services.agent.mirrors import Mirrors
 from services.agent.proposals import Candidate, Proposal
-from services.agent.reservations import FAULTS, Reserving, member
+from services.agent.reservations import FAULTS, Reserving, hold
 from services.common.config import Settings
 
 log = structlog.get_logger()
@@ -144,7 +144,7 @@ class Offering:
     def _release(self, tenant_id: str, pool_id: str, picks: Sequence[Pick]) -> None:
         """End holds that came to nothing; nobody waits for it, they run out anyway."""
         held = [
-            (pick.candidate.agent.agent_id, member(pick.request.channel, pick.offer_id))
+            (pick.candidate.agent.agent_id, hold(pick.request.channel, pick.offer_id))
             for pick in picks
         ]
         if held:

@@ -61,7 +61,7 @@ class Reserving(Protocol):
         ...
 
     async def release(self, tenant_id: str, pool_id: str, held: Sequence[tuple[str, str]]) -> None:
-        """End holds that came to nothing: (agent, member)."""
+        """End holds that came to nothing: (agent, field)."""
         ...
 
 
@@ -111,19 +111,16 @@ class Reservations(Reserving):
         *,
         forced: bool = False,
     ) -> None:
-        """Store what was committed of agents, and end holds of theirs: (agent, member)."""
-        members: dict[str, list[str]] = {}
-        for agent_id, member in ended:
-            members.setdefault(agent_id, []).append(member)
+        """Store what was committed of agents, and end holds of theirs: (agent, field)."""
+        holds: dict[str, list[str]] = {}
+        for agent_id, field in ended:
+            holds.setdefault(agent_id, []).append(field)
         calls: list[tuple[list[str], list[Any]]] = []
         for agent in agents:
             fields = _fields(agent)
             arguments = [agent.version, int(forced), KEEP_MS, len(fields) // 2, *fields]
-            keys = [
-                state_key(tenant_id, agent.pool_id, agent.agent_id),
-                holds_key(tenant_id, agent.pool_id, agent.agent_id),
-            ]
-            calls.append((keys, [*arguments, *members.get(agent.agent_id, ())]))
+            key = state_key(tenant_id, agent.pool_id, agent.agent_id)
+            calls.append(([key], [*arguments, *holds.get(agent.agent_id, ())]))
         for start in range(0, len(calls), WRITES_MAX):
             await self._run(self._tell, calls[start : start + WRITES_MAX])
 
@@ -140,10 +137,10 @@ class Reservations(Reserving):
         return [bool(found) for found in await pipeline.execute()]
 
     async def release(self, tenant_id: str, pool_id: str, held: Sequence[tuple[str, str]]) -> None:
-        """End holds that came to nothing: (agent, member)."""
+        """End holds that came to nothing: (agent, field)."""
         pipeline = self._client.pipeline(transaction=False)
-        for agent_id, member in held:
-            pipeline.zrem(holds_key(tenant_id, pool_id, agent_id), member)
+        for agent_id, field in held:
+            pipeline.hdel(state_key(tenant_id, pool_id, agent_id), field)
         await pipeline.execute()
 
     async def forget(self, tenant_id: str, pool_id: str, agent_ids: Collection[str]) -> None:
@@ -184,11 +181,6 @@ def state_key(tenant_id: str, pool_id: str, agent_id: str) -> str:
     return f"{{{tenant_id}:{pool_id}}}:agent:{agent_id}"
 
 
-def holds_key(tenant_id: str, pool_id: str, agent_id: str) -> str:
-    """Return the key of what is held of an agent."""
-    return f"{{{tenant_id}:{pool_id}}}:holds:{agent_id}"
-
-
 def mark_key(tenant_id: str, pool_id: str) -> str:
     """Return the key that says that Redis has the whole pool."""
     return f"{{{tenant_id}:{pool_id}}}:whole"
@@ -199,28 +191,30 @@ def changes_channel(tenant_id: str, pool_id: str) -> str:
     return f"{{{tenant_id}:{pool_id}}}:changes"
 
 
-def member(channel: int, token: str) -> str:
-    """Return the member that a token holds a slot by."""
-    return f"{channel}:{token}"
+def hold(channel: int, token: str) -> str:
+    """Return the field by which a token holds a slot."""
+    return f"hold:{channel}:{token}"
 
 
 def _keys(tenant_id: str, pool_id: str, proposal: Proposal) -> list[str]:
-    keys = [mark_key(tenant_id, pool_id)]
-    for candidate in proposal.candidates:
-        agent_id = candidate.agent.agent_id
-        keys += [state_key(tenant_id, pool_id, agent_id), holds_key(tenant_id, pool_id, agent_id)]
-    return keys
+    return [
+        mark_key(tenant_id, pool_id),
+        *(
+            state_key(tenant_id, pool_id, candidate.agent.agent_id)
+            for candidate in proposal.candidates
+        ),
+    ]
 
 
 def _arguments(token: str, proposal: Proposal) -> list[Any]:
     channel = proposal.request.channel
-    arguments: list[Any] = [token, channel, HOLD_MS, KEEP_MS]
-    for candidate in proposal.candidates:
-        agent = candidate.agent
-        online = int(agent.status is Status.ONLINE)
-        slots = agent.profile.slots.get(channel, 0)
-        arguments += [agent.version, online, agent.load(channel), slots]
-    return arguments
+    # One text for all: each argument costs the client.
+    known = "".join(
+        f"{agent.version},{int(agent.status is Status.ONLINE)},{agent.load(channel)},"
+        f"{agent.profile.slots.get(channel, 0)};"
+        for agent in (candidate.agent for candidate in proposal.candidates)
+    )
+    return [hold(channel, token), channel, HOLD_MS, KEEP_MS, known]
 
 
 def _fields(agent: Agent) -> list[Any]:

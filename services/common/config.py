@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     """Pause between comparisons of the copies of agents with the database."""
     agent_match_batch_max: int = Field(default=256, ge=1, le=2_000)
     """Waiting conversations that are matched together, at most."""
-    agent_candidates_max: int = Field(default=8, ge=1, le=64)
+    agent_candidates_max: int = Field(default=5, ge=1, le=64)
     """Agents proposed for one conversation, at most."""
     agent_repair_ms: int = Field(default=60_000, ge=100)
     """Pause between comparisons of agents' load with what they have."""

@@ -8,11 +8,13 @@ import pytest
 
 from services.agent import working
 from services.agent.domain import Status
-from services.agent.reservations import mark_key, state_key
+from services.agent.proposals import Proposal, propose
+from services.agent.reservations import Reservation, Reservations, hold, mark_key, state_key
 from services.common.clock import ManualClock
 from services.common.errors import InterchangeError
 from services.stack.stack import Stack
 from tests.integration.test_agent_scene import WEB, Scene, opened
+from tests.unit.agent_fakes import request
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 INSTANCES = 16
@@ -267,3 +269,41 @@ async def test_repair_sets_loads_and_stuck_requests_right(scene: Scene) -> None:
     await scene.one.match()
     assert await scene.offered("ana") == [conversation, stuck]
     assert await scene.one.matching.timers.repair() == 0
+
+
+async def test_held_slot_is_in_the_way_of_others_until_it_is_released(scene: Scene) -> None:
+    await scene.create("ana", slots={WEB: 2})
+    other = await scene.instance()
+    requests = [request(name) for name in ("c1", "c2", "c3")]
+    mirror = await scene.one.matching.mirrors.get(scene.tenant, "default")
+    proposals = propose(mirror, requests, NOW, timedelta(0), 5)
+    one, two = scene.one.matching.reservations, other.matching.reservations
+    proposals.append(Proposal(requests[2], proposals[0].candidates))
+
+    async def reserve(who: Reservations, token: str, proposal: Proposal) -> Reservation:
+        said = await who.reserve(scene.tenant, "default", [token], [proposal])
+        assert said is not None
+        return said[0]
+
+    assert (await reserve(one, "t1", proposals[0])).candidate == 0
+    assert (await reserve(two, "t2", proposals[1])).candidate == 0
+    # The same token again holds no second slot; another one finds none.
+    assert (await reserve(one, "t1", proposals[0])).candidate == 0
+    assert await reserve(two, "t3", proposals[2]) == Reservation(None, held=True)
+    await one.release(scene.tenant, "default", [("ana", hold(WEB, "t1"))])
+    assert (await reserve(two, "t3", proposals[2])).candidate == 0
+
+
+async def test_commit_that_is_told_ends_its_own_hold_only(scene: Scene) -> None:
+    await scene.create("ana", slots={WEB: 3})
+    reservations = scene.one.matching.reservations
+    mirror = await scene.one.matching.mirrors.get(scene.tenant, "default")
+    [proposal] = propose(mirror, [request()], NOW, timedelta(0), 5)
+    for token in ("t1", "t2"):
+        await reservations.reserve(scene.tenant, "default", [token], [proposal])
+
+    agent = (await scene.desk("ana")).agent
+    await reservations.tell(scene.tenant, [agent], [("ana", hold(WEB, "t1"))])
+
+    state = await scene.one.client.hgetall(state_key(scene.tenant, "default", "ana"))
+    assert [field for field in state if field.startswith(b"hold:")] == [b"hold:1:t2"]
