@@ -223,4 +223,5 @@ class Follower:
 
 
 def _short(event: Event) -> str:
-    return f"{event.tenant_id}:{event.key[-12:]}.{event.sequence}"
+    topic = event.topic.partition("-")[0]
+    return f"{event.tenant_id}:{topic}:{event.key[-12:]}.{event.sequence}"

@@ -48,6 +48,13 @@ class Ways:
         for follower in self.followers:
             follower.weather = CALM
 
+    def find_lost(self) -> None:
+        """Let even what was lost come: the last event of a key has no next one to tell of it."""
+        for follower in self.followers:
+            follower.subscription.find_lost()
+            # Who changed places with one that was read already was lost, too.
+            follower.rewind()
+
     def step(self) -> None:
         """Let what was late arrive."""
         self.steps += 1

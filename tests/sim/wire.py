@@ -56,6 +56,7 @@ class Subscription:
     late: list[tuple[int, Event]] = field(default_factory=list)
     """Events with the step in which they come."""
     mangled: set[EventId] = field(default_factory=set)
+    lost: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lanes = {(topic, n): [] for topic in self.topics for n in range(PARTITIONS)}
@@ -65,6 +66,7 @@ class Subscription:
         lane = self._lane(event)
         if chance.happens(weather.lost):
             chance.note("lost", self.service, *event_id(event))
+            self.lost.append(event)
             return
         event = self._maybe_mangle(event, chance, weather)
         if chance.happens(weather.repeated):
@@ -84,6 +86,12 @@ class Subscription:
         self.late = [(at, event) for at, event in self.late if at > step]
         for event in due:
             self._lane(event).append(event)
+
+    def find_lost(self) -> None:
+        """Put what was lost into its lane after all."""
+        for event in self.lost:
+            self._lane(event).append(event)
+        self.lost = []
 
     def _lane(self, event: Event) -> list[Event | None]:
         return self.lanes[

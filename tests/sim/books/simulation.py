@@ -16,12 +16,13 @@ from tests.sim.books.caller import Caller
 from tests.sim.books.desk import TENANT, Desk
 from tests.sim.books.laws import breaches
 from tests.sim.books.market import mangled
-from tests.sim.books.operations import Operator
 from tests.sim.books.seen import see
+from tests.sim.books.sent import Skip
 from tests.sim.chance import Chance
 from tests.sim.follower import Consumer, Follower
 from tests.sim.house import HEARD, House
 from tests.sim.ids import SeededIds
+from tests.sim.operations import Operator
 from tests.sim.report import Report
 from tests.sim.ways import Ways
 from tests.sim.weather import Weather
@@ -49,7 +50,11 @@ class Simulation:
             for consumer in consumers(self.clock, ids)
         ]
         self.ways = Ways(self.chance, weather, relays, followers)
-        self.operator = Operator(house, self.chance, self.caller.sent)
+        sent = self.caller.sent
+        self.operator = Operator(
+            *(house, self.chance, sent.problems),
+            skip=lambda service, event: sent.skipped.add(Skip(service, *event[1:])),
+        )
         self._house = house
 
     async def run(self) -> Report:
