@@ -3,13 +3,12 @@
 import re
 
 from services.common.errors import InvalidArgument
+from services.common.texts import text_violation
 
-TEXT_LENGTH_MAX = 8_000
 CUSTOMER_ID = re.compile(r"[!-~]{1,64}")
 AGENT_ID = CUSTOMER_ID
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def customer_id(given: str) -> str:
@@ -30,12 +29,7 @@ def customer_name(given: str) -> str:
 
 def first_text(given: str) -> str:
     """Return the first message, empty when there is none; raises InvalidArgument."""
-    if len(given) > TEXT_LENGTH_MAX:
-        text = f"was {len(given)} characters, expected at most {TEXT_LENGTH_MAX}"
-        raise InvalidArgument.of("text", "TEXT_TOO_LONG", text)
-    if _CONTROL_IN_TEXT.search(given):
-        text = "expected no control characters but newline and tab"
-        raise InvalidArgument.of("text", "TEXT_BINARY", text)
-    if given and not given.strip():
-        raise InvalidArgument.of("text", "TEXT_EMPTY", "expected more than white space")
+    violation = text_violation(given) if given else None
+    if violation is not None:
+        raise InvalidArgument.of(violation.field, violation.reason, violation.description)
     return given

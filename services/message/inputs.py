@@ -15,9 +15,9 @@ from interchange.message.v1.message_pb2 import Sender as SenderMessage
 from interchange.message.v1.message_service_pb2 import SendMessageRequest
 
 from services.common.errors import InvalidArgument, Violation
+from services.common.texts import text_violation
 from services.message.domain import Draft, Sender
 
-TEXT_LENGTH_MAX = 8_000
 CLIENT_ID_LENGTH_MAX = 64
 URI_LENGTH_MAX = 2_048
 NAME_LENGTH_MAX = 255
@@ -25,8 +25,6 @@ ATTACHMENT_BYTES_MAX = 1 << 40
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SUBJECT = re.compile(r"[!-~]{1,128}")
-# Line feed, tab and carriage return are text; the other control characters are not.
-_BINARY = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _URI = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?([/?#][!-~]*)?")
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", re.I)
@@ -41,7 +39,7 @@ def draft(request: SendMessageRequest, sender: Sender) -> Draft | InvalidArgumen
     if (
         conversation_id is None
         or not is_client_id(client_message_id)
-        or (kind == "text" and not is_text(request.text))
+        or (kind == "text" and text_violation(request.text) is not None)
         or kind != "text"
     ):
         violations = list(_violations(request))
@@ -77,11 +75,6 @@ def is_client_id(text: str) -> bool:
     return 1 <= len(text) <= CLIENT_ID_LENGTH_MAX and text.isprintable()
 
 
-def is_text(text: str) -> bool:
-    """Tell whether it can be said: 1 to 8,000 characters, all of them text."""
-    return 1 <= len(text) <= TEXT_LENGTH_MAX and _BINARY.search(text) is None
-
-
 def attachment_detail(attachment: Attachment) -> str:
     """Return an attachment as it is stored."""
     fields = {
@@ -107,21 +100,13 @@ def _violations(request: SendMessageRequest) -> Iterator[Violation]:
         yield Violation("client_message_id", expected, "CLIENT_MESSAGE_ID_INVALID")
     match request.WhichOneof("content"):
         case "text":
-            yield from _text_violations(request.text)
+            violation = text_violation(request.text)
+            if violation is not None:
+                yield violation
         case "attachment":
             yield from _attachment_violations(request.attachment)
         case _:
             yield Violation("content", "expected a text or an attachment", "CONTENT_MISSING")
-
-
-def _text_violations(text: str) -> Iterator[Violation]:
-    if not text:
-        yield Violation("text", "was empty", "TEXT_EMPTY")
-    elif len(text) > TEXT_LENGTH_MAX:
-        was = f"was {len(text)} characters, expected at most {TEXT_LENGTH_MAX}"
-        yield Violation("text", was, "TEXT_TOO_LONG")
-    elif _BINARY.search(text):
-        yield Violation("text", "has control characters", "TEXT_BINARY")
 
 
 def _attachment_violations(attachment: Attachment) -> Iterator[Violation]:
