@@ -10,7 +10,13 @@ from services.gateway.frames_out import MarkOf
 from services.gateway.ordering import Sequencer
 from services.gateway.subscription import Subscription
 
-MOVES = frozenset({message_pb2.SYSTEM_KIND_QUEUED, message_pb2.SYSTEM_KIND_AGENT_JOINED})
+MOVES = frozenset(
+    {
+        message_pb2.SYSTEM_KIND_QUEUED,
+        message_pb2.SYSTEM_KIND_AGENT_JOINED,
+        message_pb2.SYSTEM_KIND_REOPENED,
+    }
+)
 """Messages after which another agent may read, and the one before may not."""
 
 

@@ -209,6 +209,21 @@ async def test_two_tenants_with_the_same_ids_hear_nothing_of_each_other(mesh, tm
         assert theirs.frames.empty()
 
 
+async def test_an_agent_reads_no_longer_once_it_is_opened_again(mesh, tmp_path):
+    """Who answered last sees how it ended, not how it goes on without him."""
+    talk = mesh.talk(agent="ana")
+    async with gateway_over(mesh, tmp_path, gateway_tails_ms=60_000) as (one, _):
+        ana = await Raw.greeted(one.url, token("ana", "agent"))
+        await follow(ana, talk)
+        talk.agent_id = ""
+        reopened = message_pb2.SystemNote(kind=message_pb2.SYSTEM_KIND_REOPENED)
+        mesh.say(talk, system=reopened)
+        mesh.say(talk, "for the bot", sender="cara", kind=message_pb2.SENDER_KIND_CUSTOMER)
+        assert (await ana.next("message"))["system"]["kind"] == "reopened"
+        frame = await ana.next()
+        assert (frame["type"], frame["reason"]) == ("unsubscribed", "NOT_YOURS")
+
+
 async def test_an_agent_who_handed_on_reads_no_longer(mesh, tmp_path):
     talk = mesh.talk(agent="ana")
     async with gateway_over(mesh, tmp_path, gateway_tails_ms=60_000) as (one, _):
