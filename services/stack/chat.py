@@ -246,6 +246,7 @@ class AgentChat(Chat):
             await self.client.transfer(self.current)
         elif name == "use" and words and words[0].isdecimal():
             self.current = dict(enumerate(self._mine, 1)).get(int(words[0]), self.current)
+            self.screen.show(f"* lines go to {self.label(self.current) or 1}")
         elif name == "list":
             for number, each in enumerate(self._mine, 1):
                 here = " <-" if each == self.current else ""
@@ -267,7 +268,8 @@ class AgentChat(Chat):
             if conversation_id not in self._mine:
                 self._mine.append(conversation_id)
                 self.current = self.current or conversation_id
-                self.screen.show(f"* conversation {conversation_id} is yours")
+                number = f" (number {len(self._mine)})" if len(self._mine) > 1 else ""
+                self.screen.show(f"* conversation {conversation_id} is yours{number}")
                 self._spawn(self.client.subscribe(conversation_id))
         for conversation_id in set(self._mine) - set(desk.conversation_ids):
             self._let_go(conversation_id)
