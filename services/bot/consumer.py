@@ -8,7 +8,7 @@ from interchange.conversation.v1.conversation_events_pb2 import (
 )
 from interchange.conversation.v1.conversation_pb2 import HAND_OFF_REASON_REQUESTED, STATUS_WITH_BOT
 from interchange.message.v1.message_events_pb2 import HANDLER_BOT, MessageSent
-from interchange.message.v1.message_pb2 import SENDER_KIND_CUSTOMER
+from interchange.message.v1.message_pb2 import SENDER_KIND_CUSTOMER, SYSTEM_KIND_REOPENED
 
 from services.bot.repository import Bots, ConversationId
 from services.bot.turns import Turn
@@ -29,7 +29,9 @@ async def on_events(events: Sequence[Event], *, work: Work[Bots]) -> None:
     for event in events:
         message = event.message
         if isinstance(message, MessageSent):
-            if message.handler == HANDLER_BOT and message.sender.kind == SENDER_KIND_CUSTOMER:
+            # The note of a reopening is in order with what is said before and after it.
+            said = message.sender.kind == SENDER_KIND_CUSTOMER
+            if message.handler == HANDLER_BOT and (said or _reopens(message)):
                 turns.append(_said(event, message))
         elif isinstance(message, ConversationStarted):
             # A first message comes as one, by message-events.
@@ -44,6 +46,10 @@ async def on_events(events: Sequence[Event], *, work: Work[Bots]) -> None:
     turns.sort(key=lambda turn: (turn.tenant_id, turn.conversation_id, turn.sequence))
     await work.repository.add(turns)
     await work.repository.close(closed)
+
+
+def _reopens(message: MessageSent) -> bool:
+    return message.HasField("system") and message.system.kind == SYSTEM_KIND_REOPENED
 
 
 def _said(event: Event, message: MessageSent) -> Turn:

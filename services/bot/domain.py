@@ -103,7 +103,15 @@ class Unheard:
     """A text that nobody could be found to understand, several times."""
 
 
-Heard = Detection | Nothing | Silence | Unheard
+@dataclass(frozen=True, slots=True)
+class Reopening:
+    """A conversation that was opened again with the bot: a stint begins.
+
+    It may have the number of the one before, which ended without a hand-over.
+    """
+
+
+Heard = Detection | Nothing | Silence | Unheard | Reopening
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +135,14 @@ def decide(bot: Bot | None, context: Context, hand_off: int, turn: Heard) -> Dec
     """
     if hand_off < context.closed or hand_off < context.hand_off:
         return Decision(context)
-    if hand_off > context.hand_off:
+    if hand_off > context.hand_off or isinstance(turn, Reopening):
         context = Context(hand_off, context.closed)
     if context.handed_off:
         return Decision(context)
     if bot is None:
         return _handing_over(context, conversation_pb2.HAND_OFF_REASON_NO_BOT, "")
+    if isinstance(turn, Reopening):
+        return Decision(context)
     if isinstance(turn, Silence):
         return Decision(context, "" if context.turns else bot.greeting)
     context = replace(context, turns=context.turns + 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from interchange.bot.v1 import bot_pb2
 
 from services.bot import domain, events
-from services.bot.domain import Bot, Heard
+from services.bot.domain import Bot, Heard, Reopening
 from services.bot.events import Answer
 from services.bot.repository import NOTHING_KNOWN, Bots, Known
 from services.bot.turns import Turn
@@ -52,13 +52,16 @@ async def answer_turns(
             decision = domain.decide(one.bot, before.context, turn.hand_off, one.heard)
             answers.append(Answer(turn, decision, before.last_sequence))
             seals.append(one.seal)
+        opened = {one.turn.event_id for one in heard if isinstance(one.heard, Reopening)}
         columns, sequences = events.columns(tenant_id, answers, seals, clock.now_us())
         moved = {
             answer.turn.conversation_id: Known(
                 answer.turn.bot_id, answer.decision.context, sequence
             )
             for answer, sequence in zip(answers, sequences, strict=True)
-            if answer.decision.reply or answer.decision.reason
+            if answer.decision.reply
+            or answer.decision.reason
+            or (answer.turn.event_id in opened and answer.turn.conversation_id in known)
         }
         await work.repository.store(tenant_id, moved)
         work.outbox.add(columns)

@@ -82,6 +82,11 @@ class Turn:
     attempts: int = 0
     """How often it was taken, this time included."""
 
+    @property
+    def reopens(self) -> bool:
+        """True for the note that the conversation is with the bot again: it has no body."""
+        return self.sequence > 0 and not self.sealed_body
+
 
 class Queue(Protocol):
     """Turns as the worker takes them; the fake of the unit tests has a list."""

@@ -18,7 +18,7 @@ from prometheus_client import Counter as Metric
 
 from services.bot import handlers
 from services.bot.bots import BotCache
-from services.bot.domain import Bot, Heard, Nothing, Silence, Unheard
+from services.bot.domain import Bot, Heard, Nothing, Reopening, Silence, Unheard
 from services.bot.events import Answer
 from services.bot.handlers import HeardTurn
 from services.bot.repository import Bots
@@ -236,6 +236,8 @@ class Worker:
 
     def _unasked(self, one: _Read) -> Heard | None:
         """Return what is known of a turn without the nlu; None when it is to be tried again."""
+        if one.turn.reopens:
+            return Reopening()
         if one.bot is None or not one.turn.sequence:
             return Silence()
         if one.text == "":

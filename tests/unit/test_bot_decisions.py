@@ -8,7 +8,16 @@ from interchange.bot.v1 import bot_pb2
 from interchange.conversation.v1 import conversation_pb2 as pb
 
 from services.bot import domain
-from services.bot.domain import Bot, Context, Decision, Detection, Nothing, Silence, Unheard
+from services.bot.domain import (
+    Bot,
+    Context,
+    Decision,
+    Detection,
+    Nothing,
+    Reopening,
+    Silence,
+    Unheard,
+)
 
 NEEDS = pb.Needs(pool_id="billing")
 CLERK = Bot.of(
@@ -122,6 +131,15 @@ def test_a_stint_that_is_over_is_not_answered_and_the_next_begins_anew() -> None
         uses={"hours": 1},
     )
     assert domain.decide(CLERK, again.context, 0, sure("hours")) == Decision(again.context)
+
+
+def test_a_reopening_begins_a_stint_though_nothing_was_handed_over_in_between() -> None:
+    """The bot asked for an agent, and the conversation ended before that was heard of."""
+    over = domain.decide(CLERK, Context(), 0, sure("person")).context
+    again = domain.decide(CLERK, over, 0, Reopening())
+    assert again == Decision(Context())
+    assert said(domain.decide(CLERK, again.context, 0, sure("hours"))) == ("nine", "")
+    assert said(domain.decide(None, over, 0, Reopening())) == ("", "NO_BOT")
 
 
 def test_what_a_person_ended_is_not_answered() -> None:

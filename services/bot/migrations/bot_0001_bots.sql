@@ -52,7 +52,8 @@ CREATE TABLE bot.turns (
     customer_id text NOT NULL,
     bot_id text NOT NULL,
     hand_off integer NOT NULL,
-    -- interchange.message.v1.MessageBody under the key of the customer.
+    -- interchange.message.v1.MessageBody under the key of the customer; empty for a
+    -- greeting, and for the note that the bot is to answer again.
     sealed_body bytea NOT NULL,
     traceparent text,
     -- Whoever takes a turn moves this ahead by a lease, and names himself.
@@ -64,7 +65,9 @@ CREATE TABLE bot.turns (
 CREATE INDEX turns_order ON bot.turns (tenant_id, turn_id);
 SELECT mesh.isolate_tenants('bot.turns');
 
-GRANT SELECT, INSERT, UPDATE ON bot.bots TO bot_api;
-GRANT SELECT, INSERT, UPDATE ON bot.contexts TO bot_api, bot_pipeline;
+GRANT SELECT, INSERT, UPDATE (version, body) ON bot.bots TO bot_api;
+GRANT SELECT, INSERT ON bot.contexts TO bot_api, bot_pipeline;
+GRANT UPDATE (bot_id, hand_off, closed, misses, turns, last_intent, last_confidence_millis,
+    handed_off, model_version, uses, event_sequence) ON bot.contexts TO bot_api, bot_pipeline;
 GRANT SELECT, DELETE ON bot.turns TO bot_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON bot.turns TO bot_pipeline;

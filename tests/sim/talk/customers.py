@@ -92,12 +92,18 @@ class Customers:
             # Of the last ones more is said: most of the others are over.
             if self._chance.happens(0.5):
                 name = names[-1 - self._chance.between(0, min(2, len(names) - 1))]
-            customer = self.told.conversations[name].customer
-            self._numbers += 1
-            text = cast.utterance(self._chance, self.tenant, self._numbers)
-            sender = Sender(kind=SENDER_KIND_CUSTOMER, id=customer)
-            self._speech.say(name, sender, f"m{self._numbers}", text)
+            self._say(name, cast.utterance(self._chance, self.tenant, self._numbers))
         await self._speech.send()
+
+    async def say_in(self, name: str, text: str) -> None:
+        """Say something in a conversation."""
+        self._say(name, text)
+        await self._speech.send()
+
+    def _say(self, name: str, text: str) -> None:
+        self._numbers += 1
+        sender = Sender(kind=SENDER_KIND_CUSTOMER, id=self.told.conversations[name].customer)
+        self._speech.say(name, sender, f"m{self._numbers}", text)
 
     async def turn(self) -> None:
         """End, reopen, or ask for a person."""

@@ -111,22 +111,30 @@ class Simulation:
         """Let the hour pass, let everything come to rest, and see whether the laws held."""
         self.chance.note(self.ways.weather)
         self.chance.note(self.sky)
+        await self.open()
+        for _ in range(STEPS):
+            await self._step()
+        return await self.close()
+
+    async def open(self, starts: int = STARTS) -> None:
+        """Empty the house, and let everybody begin."""
         await self._house.empty()
         await self.bots[0].open()
         for tenancy in self.tenancies:
             await tenancy.staff.open()
-            for name in cast.AGENTS:
-                if self.chance.happens(0.6):
-                    await tenancy.staff.come(name)
         await self.ways.start()
         self._under(self.sky)
         for database in self._house.databases.values():
             database.fate = self._fate
         for tenancy in self.tenancies:
-            for _ in range(STARTS):
+            for name in cast.AGENTS:
+                if self.chance.happens(0.6):
+                    await tenancy.staff.come(name)
+            for _ in range(starts):
                 await tenancy.customers.start()
-        for _ in range(STEPS):
-            await self._step()
+
+    async def close(self) -> Report:
+        """Let everything come to rest without further faults, and look at the laws."""
         came_to_rest = await self._settle()
         found = [*self._problems]
         for tenancy in self.tenancies:
