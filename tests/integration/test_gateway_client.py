@@ -275,7 +275,7 @@ async def test_an_expired_session_is_followed_by_a_new_one(mesh, tmp_path):
 
 
 async def test_a_gateway_that_falls_silent_is_left(mesh, tmp_path, monkeypatch):
-    monkeypatch.setattr("services.gateway.client.client.SILENCE_S", 0.1)
+    monkeypatch.setattr("services.gateway.client.link.SILENCE_S", 0.1)
     async with (
         gateway_over(mesh, tmp_path, gateway_heartbeat_ms=100) as (one, _),
         client(one) as cara,

@@ -36,6 +36,8 @@ class Connection(WSListener):
         self._waiting: deque[ClientFrame] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self.heard_at = time.monotonic()
+        self.held = False
+        """True while it is not read."""
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -95,7 +97,9 @@ class Connection(WSListener):
         """Read on, or stop reading: then the gateway holds back."""
         if self._transport is None or self.ended.done():
             return
+        self.held = not reading
         if reading:
+            self.heard_at = time.monotonic()
             self._transport.underlying_transport.resume_reading()
         else:
             self._transport.underlying_transport.pause_reading()
