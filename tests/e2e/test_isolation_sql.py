@@ -18,10 +18,28 @@ from tests.e2e.world import World, full, tables
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 API_UPDATES = {
     "account.accounts": {"last_sequence"},
+    "agent.agents": {
+        *("display_name", "pool_id", "skills", "status", "average_response_ms", "idle_since"),
+        *("version", "last_sequence"),
+    },
+    "agent.capacities": {"slots", "load"},
+    "agent.offers": {"state", "close_time"},
+    "agent.requests": {"state", "declined", "settle_time", "change_time"},
+    "bot.bots": {"version", "body"},
+    "bot.contexts": {
+        *("bot_id", "hand_off", "closed", "misses", "turns", "last_intent", "handed_off"),
+        *("last_confidence_millis", "model_version", "uses", "event_sequence"),
+    },
+    "conversation.conversations": {
+        *("status", "agent_id", "hand_off_count", "hand_off_reason", "needs", "end_reason"),
+        *("hand_off_us", "end_us", "version"),
+    },
     "instrument.instruments": {
         *("symbol", "name", "isin", "cusip", "figi", "lot_size_micros", "tick_size_e8"),
         *("calendar", "status", "version", "update_time"),
     },
+    "message.conversations": {"last_sequence", "event_sequence", "marks_version"},
+    "message.marks": {"delivered_sequence", "read_sequence"},
     "session.instances": {"lease_time", "buried_time"},
     "session.losses": {"lost_time", "told_count"},
     "session.sessions": {
@@ -31,7 +49,12 @@ API_UPDATES = {
     "trade.accounts": {"last_sequence"},
 }
 """Columns that requests may change; all else is only ever added."""
-API_DELETES = {"instrument.search_terms"}
+API_DELETES = {
+    "agent.assignments",
+    "agent.departures",
+    "bot.turns",
+    "instrument.search_terms",
+}
 OF_INSTANCES = {"session.instances", "session.losses"}
 """Of processes of the gateway and not of tenants: only internal rpcs come to them."""
 SHARED = {"mesh.personal_keys"}

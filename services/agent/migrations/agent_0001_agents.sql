@@ -124,9 +124,12 @@ CREATE TABLE agent.departures (
 CREATE INDEX departures_due ON agent.departures (due_time);
 SELECT mesh.isolate_tenants('agent.departures');
 
-GRANT SELECT, INSERT, UPDATE ON agent.agents, agent.capacities TO agent_api;
-GRANT SELECT, UPDATE ON agent.requests TO agent_api;
-GRANT SELECT, INSERT, UPDATE ON agent.offers TO agent_api;
+GRANT SELECT, INSERT ON agent.agents, agent.capacities, agent.offers TO agent_api;
+GRANT UPDATE (display_name, pool_id, skills, status, average_response_ms, idle_since, version,
+    last_sequence) ON agent.agents TO agent_api;
+GRANT UPDATE (slots, load) ON agent.capacities TO agent_api;
+GRANT SELECT, UPDATE (state, declined, change_time, settle_time) ON agent.requests TO agent_api;
+GRANT UPDATE (state, close_time) ON agent.offers TO agent_api;
 GRANT SELECT, INSERT, DELETE ON agent.assignments TO agent_api;
 GRANT SELECT, DELETE ON agent.departures TO agent_api;
 GRANT SELECT ON agent.agents, agent.capacities, agent.assignments TO agent_pipeline;
