@@ -74,9 +74,7 @@ class EnvoyServer(Server):
         known = EdgeSettings(
             descriptors=DESCRIPTORS,
             jwks=settings.jwks_path,
-            endpoints={
-                name: [("127.0.0.1", port)] for name, port in settings.door_ports.items()
-            },
+            endpoints={name: [("127.0.0.1", port)] for name, port in settings.door_ports.items()},
             edge_port=settings.edge_port,
             egress_port=settings.egress_port,
             admin_port=settings.envoy_admin_port,
