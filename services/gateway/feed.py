@@ -30,6 +30,7 @@ class Feed:
         "agent_id",
         "conversation_id",
         "customer_id",
+        "doubts",
         "epoch",
         "marks",
         "marks_pushed",
@@ -57,6 +58,8 @@ class Feed:
         """Moves of marks that were pushed since that version."""
         self.online: set[str] = set()
         """Participants who are known to be there."""
+        self.doubts = 0
+        """How often it came into doubt who may read."""
         self.repairing = False
 
     def take(self, message: message_pb2.Message) -> bool:

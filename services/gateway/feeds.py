@@ -5,13 +5,13 @@ nothing twice: news are followed before history is read, and held until it was s
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
 import grpc
 import structlog
 from interchange.gateway.v1 import gateway_pb2
+from interchange.message.v1.message_pb2 import Message
 from interchange.message.v1.message_service_pb2 import ResumeMessagesResponse, Tail
 
 from services.common import access
@@ -20,21 +20,14 @@ from services.common.identity import Caller
 from services.gateway import frames_out, metrics, translation
 from services.gateway.codec import encode
 from services.gateway.feed import Feed
+from services.gateway.reading import Reading
 from services.gateway.refusals import is_missing, refusal
 from services.gateway.subscription import Reader, Subscription
-from services.gateway.upstream import Upstream
 
 log = structlog.get_logger()
 
-PAGES = (500, 100)
-"""Messages a page; the smaller where long ones would not fit a message of gRPC."""
-READS_MAX = 64
-"""Reads of history at the same time: all come back at once after a restart."""
 IN_VAIN_MAX = 50
 """Attempts to read what was pushed before."""
-ASSIGNED_S = 10.0
-"""How long it may take until all know of an assignment that the agent knows already."""
-ASSIGNED_PAUSE_S = 0.05
 GRACE_S = 0.02
 """How long a hole may be a push that overtook another one."""
 
@@ -54,22 +47,15 @@ class Feeds:
 
     def __init__(
         self,
-        upstream: Upstream,
+        reading: Reading,
         followers: Follows,
         joined: Callable[[Subscription], None],
-        on_desk: Callable[[Caller, str], bool],
     ) -> None:
-        """`joined` hears of each subscription that begins.
-
-        `on_desk` says whether an agent was given a conversation: then it is his,
-        even if not everybody knows it yet.
-        """
-        self._upstream = upstream
+        """`joined` hears of each subscription that begins."""
+        self._reading = reading
         self._followers = followers
         self._joined = joined
-        self._on_desk = on_desk
         self._feeds: dict[tuple[str, str], Feed] = {}
-        self._reads = asyncio.Semaphore(READS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self.doubtful: set[Feed] = set()
         """Where somebody may have lost the right to read; `doubt` is set then."""
@@ -127,15 +113,25 @@ class Feeds:
         if feed is not None:
             self._after(feed, doubtful=feed.of_push(push))
 
-    def apply_tail(self, feed: Feed, tail: Tail) -> None:
-        """Take what is known for certain of a conversation: who may read it, and how far it is."""
+    def learn(self, tenant_id: str, message: Message) -> None:
+        """Take a message that was stored a moment ago; its push may be on its way."""
+        feed = self._feeds.get((tenant_id, message.conversation_id))
+        if feed is not None:
+            self._after(feed, doubtful=feed.take(message))
+
+    def apply_tail(self, feed: Feed, tail: Tail, doubts: int) -> None:
+        """Take what is known for certain of a conversation: who may read it, and how far it is.
+
+        `doubts` is the feed's count of them when this was asked: what was asked
+        before a hand-over says nothing of after it.
+        """
         feed.customer_id, feed.agent_id = tail.customer_id, tail.agent_id
         for each in tuple(feed.subscriptions):
             if not each.told:
                 continue
             if not access.may_see(each.reader.caller, tail.customer_id, tail.agent_id):
                 self.end(each, "NOT_YOURS")
-            elif each.checking:
+            elif each.checking and doubts == feed.doubts:
                 each.checking = False
                 self._let_go(each)
         if feed.order.last is not None:
@@ -153,6 +149,7 @@ class Feeds:
 
     def _after(self, feed: Feed, *, doubtful: bool = False) -> None:
         if doubtful:
+            feed.doubts += 1
             self.doubtful.add(feed)
             self.doubt.set()
         if feed.order.behind and not feed.repairing:
@@ -170,7 +167,7 @@ class Feeds:
         sub.following = True
         try:
             await self._followers.follow(feed.tenant_id, conversation_id=feed.conversation_id)
-            page = await self._read_first(reader.caller, feed.conversation_id, after, epoch)
+            page = await self._reading.first(reader.caller, feed.conversation_id, after, epoch)
         except Exception as error:
             self.unsubscribe(reader, feed.conversation_id)
             reader.send(encode(refusal(error, ref)))
@@ -206,7 +203,9 @@ class Feeds:
 
     async def _next_page(self, sub: Subscription) -> ResumeMessagesResponse:
         feed = sub.feed
-        page = await self._read(sub.reader.caller, feed.conversation_id, sub.last, feed.epoch)
+        page = await self._reading.page(
+            sub.reader.caller, feed.conversation_id, sub.last, feed.epoch
+        )
         if not page.recovered:
             # The history after what was just sent is gone: say so.
             self._introduce(sub, page, sub.last, "")
@@ -245,33 +244,6 @@ class Feeds:
         reader.send(encode(frame))
         self._joined(sub)
 
-    async def _read_first(
-        self, caller: Caller, conversation_id: str, after: int, epoch: str
-    ) -> ResumeMessagesResponse:
-        """Read as one who may just have been given the conversation."""
-        ends = time.monotonic() + ASSIGNED_S
-        while True:
-            try:
-                return await self._read(caller, conversation_id, after, epoch)
-            except grpc.aio.AioRpcError as error:
-                late = time.monotonic() > ends
-                if late or not is_missing(error) or not self._on_desk(caller, conversation_id):
-                    raise
-            await asyncio.sleep(ASSIGNED_PAUSE_S)
-
-    async def _read(
-        self, caller: Caller, conversation_id: str, after: int, epoch: str
-    ) -> ResumeMessagesResponse:
-        async with self._reads:
-            for size in PAGES:
-                try:
-                    return await self._upstream.resume(caller, conversation_id, after, epoch, size)
-                except grpc.aio.AioRpcError as error:
-                    full = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-                    if not full or size == PAGES[-1]:
-                        raise
-        raise AssertionError("PAGES is empty")
-
     async def _repair(self, feed: Feed) -> None:
         """Fetch what is missing of a conversation, as one who may read it."""
         try:
@@ -288,10 +260,7 @@ class Feeds:
         while feed.order.behind and feed.subscriptions:
             after = feed.order.last or 0
             try:
-                async with self._reads:
-                    messages = await self._upstream.messages_after(
-                        caller, feed.conversation_id, after, PAGES[-1]
-                    )
+                messages = await self._reading.messages(caller, feed.conversation_id, after)
             except grpc.aio.AioRpcError as error:
                 if not is_missing(error):
                     log.warning("repair failed", error=refusal(error).reason)
@@ -309,7 +278,9 @@ class Feeds:
         if sub is None:
             return
         try:
-            page = await self._read(sub.reader.caller, feed.conversation_id, sub.last, feed.epoch)
+            page = await self._reading.page(
+                sub.reader.caller, feed.conversation_id, sub.last, feed.epoch
+            )
         except Exception as error:
             log.warning("marks were not read", error=refusal(error).reason)
             return

@@ -16,6 +16,7 @@ from services.gateway.desks import Desks
 from services.gateway.feeds import Feeds, Follows
 from services.gateway.marking import MarkSink
 from services.gateway.presence import Presences, Pushes
+from services.gateway.reading import Reading
 from services.gateway.sending import Sends
 from services.gateway.sessions import Sessions
 from services.gateway.socket import Socket
@@ -47,9 +48,9 @@ class Gateway:
         self.sockets: set[Socket] = set()
         self.presences = Presences(upstream, pusher, settings)
         self.desks = Desks(upstream, followers, settings)
-        self.feeds = Feeds(upstream, followers, self.presences.joined, self.desks.has)
+        self.feeds = Feeds(Reading(upstream, self.desks.has), followers, self.presences.joined)
         self.tails = Tails(self.feeds, upstream, settings)
-        self.sends = Sends(upstream)
+        self.sends = Sends(upstream, self.feeds.learn)
         self.marks = MarkSink(upstream, settings)
         self.sessions = Sessions(upstream)
         self.conduct = Conduct(self)

@@ -21,19 +21,15 @@ from services.common.errors import (
 from services.common.identity import Caller
 from services.common.tokens import Claims
 from services.gateway import frames_out, metrics
-from services.gateway.allowance import Allowance
 from services.gateway.codec import BadFrame, decode, encode, ref_of
 from services.gateway.frames_in import Hello
+from services.gateway.intake import FragmentsMixed, Intake
 from services.gateway.refusals import refusal, refused
 from services.gateway.subscription import Subscription
 
 if TYPE_CHECKING:
     from services.gateway.gateway import Gateway
 
-GARBAGE_MAX = 20
-"""Frames in a row that are none, after which a socket is closed."""
-EXCESS_MAX = 50
-"""Frames beyond the allowance that are refused before a socket is closed."""
 WARNING_S = 60.0
 """How long before its token runs out a client is told."""
 FAREWELL_S = 2.0
@@ -61,13 +57,10 @@ class Socket(WSListener):
     """One client. Everything here happens on the event loop, one call at a time."""
 
     __slots__ = (
-        "_allowance",
-        "_excess",
-        "_fragments",
-        "_garbage",
         "_gateway",
         "_heard_at",
         "_hello_ref",
+        "_intake",
         "_opened_at",
         "_room",
         "_transport",
@@ -84,12 +77,11 @@ class Socket(WSListener):
         settings = gateway.settings
         self._gateway = gateway
         self._transport: WSTransport | None = None
-        self._allowance = Allowance(
-            settings.gateway_frames_per_second, settings.gateway_frames_burst
+        self._intake = Intake(
+            settings.gateway_frame_bytes_max,
+            settings.gateway_frames_per_second,
+            settings.gateway_frames_burst,
         )
-        self._excess = 0
-        self._garbage = 0
-        self._fragments: bytearray | None = None
         self._opened_at = self._heard_at = time.monotonic()
         self._hello_ref = ""
         self._room: asyncio.Future[None] | None = None
@@ -127,7 +119,7 @@ class Socket(WSListener):
         """Take what came; nothing that a client sends may end in an exception."""
         try:
             kind = frame.msg_type
-            if kind == WSMsgType.TEXT and frame.fin and self._fragments is None:
+            if kind == WSMsgType.TEXT and frame.fin and self._intake.whole:
                 self._receive(frame.get_payload_as_memoryview(), frame.payload_size)
             else:
                 self._unusual(transport, frame)
@@ -265,7 +257,6 @@ class Socket(WSListener):
     def _leave(self, *, ended: bool) -> None:
         self.state = State.CLOSED
         self.resume_writing()
-        self._fragments = None
         self._gateway.left(self, ended=ended)
 
     def _unusual(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -281,22 +272,14 @@ class Socket(WSListener):
         elif kind == WSMsgType.BINARY:
             self._refuse_garbage(BadFrame("NOT_TEXT", "frames are text"))
         elif kind in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
-            self._assemble(frame)
-
-    def _assemble(self, frame: WSFrame) -> None:
-        """Put a message together that comes in parts (RFC 6455, section 5.4)."""
-        first = frame.msg_type == WSMsgType.TEXT
-        if first is (self._fragments is not None):
-            self.close(1002, "FRAGMENTS_MIXED")
-            return
-        if self._fragments is None:
-            self._fragments = bytearray()
-        size = len(self._fragments) + frame.payload_size
-        if size <= self._gateway.settings.gateway_frame_bytes_max:
-            self._fragments += frame.get_payload_as_bytes()
-        if frame.fin or size > self._gateway.settings.gateway_frame_bytes_max:
-            whole, self._fragments = bytes(self._fragments), None
-            self._receive(whole, size)
+            first, part = kind == WSMsgType.TEXT, frame.get_payload_as_bytes()
+            try:
+                whole = self._intake.assemble(part, first=first, last=bool(frame.fin))
+            except FragmentsMixed:
+                self.close(1002, "FRAGMENTS_MIXED")
+                return
+            if whole is not None:
+                self._receive(*whole)
 
     def _receive(self, payload: bytes | memoryview, size: int) -> None:
         if self.state is State.CLOSED:
@@ -316,7 +299,7 @@ class Socket(WSListener):
         except BadFrame as error:
             self._refuse_garbage(error)
             return
-        self._garbage = 0
+        self._intake.note(garbage=False)
         metrics.FRAMES_IN.labels(type(frame).__name__).inc()
         self._gateway.conduct.take(self, frame)
 
@@ -331,21 +314,18 @@ class Socket(WSListener):
         if self.state is State.CLOSED:
             return False
         now = self._heard_at = time.monotonic()
-        if self._allowance.take(now):
-            if self._excess and self._allowance.full(now):
-                self._excess = 0
+        if self._intake.admit(now):
             return True
-        self._excess += 1
         text = "too many frames: this one was not taken"
         self._refuse(ResourceExhausted("TOO_MANY_FRAMES", text), ref_of(payload))
-        if self._excess >= EXCESS_MAX:
+        if self._intake.excessive:
             self.close(4429, "TOO_MANY_FRAMES")
         return False
 
     def _refuse_garbage(self, error: BadFrame) -> None:
         self._refuse(error)
-        self._garbage += 1
-        if self._garbage >= GARBAGE_MAX:
+        self._intake.note(garbage=True)
+        if self._intake.useless:
             self.close(4400, "TOO_MUCH_GARBAGE")
 
     def _refuse(self, error: Exception, ref: str = "") -> None:

@@ -52,15 +52,16 @@ class Tails:
                 await self._look(tenant_id, known[start : start + CHUNK])
 
     async def _look(self, tenant_id: str, known: list[Feed]) -> None:
+        asked = {each.conversation_id: (each, each.doubts) for each in known}
         try:
             tails = await self._upstream.tails(tenant_id, [each.conversation_id for each in known])
         except Exception as error:
             log.warning("watermarks were not read", tenant=tenant_id, reason=refusal(error).reason)
             return
         for tail in tails:
-            feed = self._feeds.get(tenant_id, tail.conversation_id)
-            if feed is not None:
-                self._feeds.apply_tail(feed, tail)
+            feed, doubts = asked[tail.conversation_id]
+            if self._feeds.get(tenant_id, tail.conversation_id) is feed:
+                self._feeds.apply_tail(feed, tail, doubts)
 
     def _pause(self) -> float:
         # Instances that started together must not ask together for ever.

@@ -331,3 +331,20 @@ async def test_a_long_history_waits_for_its_reader(mesh, tmp_path):
         assert not socket.closed
         raw.transport.underlying_transport.resume_reading()
         assert await numbers(raw, 1_501) == list(range(1, 1_502))
+
+
+async def test_a_watermark_asked_before_a_hand_over_lets_nobody_read_after_it(mesh, tmp_path):
+    talk = mesh.talk(agent="ana")
+    gate = mesh.pause["ListTails answered"] = asyncio.Event()
+    async with gateway_over(mesh, tmp_path) as (one, _):
+        ana = await Raw.greeted(one.url, token("ana", "agent"))
+        await follow(ana, talk)
+        # The answer that she may read is on its way when it ceases to be true.
+        await until(lambda: mesh.calls["ListTails answered"])
+        mesh.hand_to(talk, "bob")
+        mesh.say(talk, "for bob only")
+        assert (await ana.next("message"))["system"]["agent_id"] == "bob"
+        del mesh.pause["ListTails answered"]
+        gate.set()
+        frame = await ana.next()
+        assert (frame["type"], frame["reason"]) == ("unsubscribed", "NOT_YOURS")

@@ -282,7 +282,7 @@ class Messages(message_service_pb2_grpc.MessageServiceServicer):
     async def ListTails(self, request, context):  # noqa: N802
         await self.mesh.called("ListTails")
         tenant = identity.current().tenant_id
-        return message_service_pb2.ListTailsResponse(
+        answer = message_service_pb2.ListTailsResponse(
             tails=[
                 message_service_pb2.Tail(
                     conversation_id=each,
@@ -295,6 +295,8 @@ class Messages(message_service_pb2_grpc.MessageServiceServicer):
                 if (talk := self.mesh.talks.get((tenant, each)))
             ]
         )
+        await self.mesh.called("ListTails answered")
+        return answer
 
 
 class Sessions(session_service_pb2_grpc.SessionServiceServicer):
