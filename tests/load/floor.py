@@ -20,6 +20,8 @@ TENANT = "talk"
 LIMIT = 50
 """Conversations an agent takes at once."""
 OPEN_AT_ONCE = 32
+TIMED = "timed-"
+"""Begins the id of a message whose text is when it was sent."""
 MARK_EVERY = 5
 """Messages between two marks of a reader."""
 
@@ -118,7 +120,7 @@ class Floor:
     def _hear_message(self, line: Line, frame: frames_out.Message) -> None:
         if frame.sender.kind == "bot":
             self.answered.setdefault(frame.conversation_id, time.perf_counter())
-        elif frame.sender.kind != "system" and frame.sender.id != line.subject:
+        elif frame.client_message_id.startswith(TIMED) and frame.sender.id != line.subject:
             self.latencies_ns.append(time.perf_counter_ns() - int(frame.text or "0"))
             if frame.sequence % MARK_EVERY == 0:
                 mark = frames_in.SetMark(conversation_id=frame.conversation_id, read=frame.sequence)
@@ -130,7 +132,7 @@ def send(side: Side, number: str) -> None:
     side.line.say(
         frames_in.Send(
             conversation_id=side.conversation_id,
-            client_message_id=number,
+            client_message_id=TIMED + number,
             text=str(time.perf_counter_ns()),
         )
     )

@@ -25,7 +25,7 @@ HELD = Limit(least=0.97 * RATE)
 MATCH_P95 = Limit(most=50)
 
 _HANDED_OVER = """
-SELECT conversation_id::text, extract(epoch FROM hand_off_time)::float8
+SELECT conversation_id::text, hand_off_us / 1e6::float8
 FROM conversation.conversations WHERE tenant_id = $1 AND hand_off_count > 0
 """
 
