@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -18,6 +19,8 @@ from services.gateway.client import (
     Subscribed,
     Unsubscribed,
 )
+from services.gateway.client.conversation import Conversation, Verdict
+from services.gateway.frames_out import Sender
 from tests.integration.test_gateway_scene import (
     Mesh,
     client,
@@ -185,6 +188,19 @@ async def test_what_fails_for_a_moment_is_tried_again(mesh, tmp_path):
         assert [each.text for each in talk.messages] == ["0", "1", "2"]
 
 
+async def test_a_message_that_is_tried_again_is_not_overtaken(mesh, tmp_path):
+    talk, other = mesh.talk(), mesh.talk()
+    mesh.refuse_once["first"] = errors.Unavailable("DATABASE_UNAVAILABLE", "away")
+    async with gateway_over(mesh, tmp_path) as (one, _), client(one) as cara:
+        texts = ("first", "second", "third")
+        sends = [asyncio.create_task(cara.send(talk.conversation_id, text)) for text in texts]
+        # Those of other conversations don't wait for it.
+        await cara.send(other.conversation_id, "elsewhere")
+        assert talk.messages == []
+        assert [(await each).sequence for each in sends] == [1, 2, 3]
+        assert tuple(each.text for each in talk.messages) == texts
+
+
 async def test_what_is_refused_raises_and_the_next_goes_on(mesh, tmp_path):
     talk = mesh.talk()
     async with gateway_over(mesh, tmp_path) as (one, _), client(one) as cara:
@@ -348,6 +364,26 @@ async def test_delivery_is_marked_when_the_user_has_the_message(mesh, tmp_path):
         await until(lambda: talk.marks)
         assert talk.marks["cara"].delivered_sequence == 1
         assert talk.marks["cara"].read_sequence == 0
+
+
+def test_a_conversation_takes_each_message_once_and_in_order():
+    def judge(sequence: int) -> Verdict:
+        sender = Sender("bot")
+        return talk.judge(Message("c", sequence, f"m{sequence}", sender, datetime.now(UTC)))
+
+    talk = Conversation("c", last_sequence=2)
+    assert judge(3) is Verdict.REPEATED  # This connection does not follow it yet.
+    talk.begin(Subscribed("c", "e", True, 2, 4, "cara", "", False, (), ()))
+    assert [judge(n) for n in (2, 3, 3, 5, 4)] == [
+        Verdict.REPEATED,
+        Verdict.DELIVER,
+        Verdict.REPEATED,
+        Verdict.HOLE,
+        Verdict.DELIVER,
+    ]
+    talk.begin(Subscribed("c", "f", False, 0, 1, "cara", "", False, (), ()))
+    assert judge(1) is Verdict.DELIVER
+    assert talk.wish.epoch == "f"
 
 
 def test_pauses_grow_and_spread():

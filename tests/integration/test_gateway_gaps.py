@@ -6,6 +6,7 @@ import pytest
 from interchange.message.v1 import message_pb2
 
 from services.common import errors
+from services.gateway.subscription import HELD_MAX
 from tests.integration.test_gateway_scene import Mesh, Raw, gateway_over, token, until
 
 
@@ -41,6 +42,29 @@ async def test_what_is_said_while_history_is_read_follows_it(mesh, tmp_path):
             mesh.say(talk, "newer")
         assert await numbers(raw, 15) == list(range(1, 16))
         assert raw.frames.empty()
+
+
+async def test_more_than_is_held_while_history_is_read_is_read_as_well(mesh, tmp_path):
+    talk = mesh.talk()
+    for _ in range(4):
+        mesh.say(talk, "old")
+    async with gateway_over(mesh, tmp_path, gateway_tails_ms=60_000) as (one, _):
+        first = await Raw.greeted(one.url, token())
+        await follow(first, talk)
+        assert await numbers(first, 4) == [1, 2, 3, 4]
+        # The page of the second reader is long in coming.
+        gate = mesh.pause["ResumeMessages answered"] = asyncio.Event()
+        late = await Raw.greeted(one.url, token())
+        late.say(type="subscribe", conversation_id=talk.conversation_id)
+        await until(lambda: mesh.calls["ResumeMessages answered"] == 2)
+        for _ in range(HELD_MAX + 200):
+            mesh.say(talk, "new")
+        await numbers(first, HELD_MAX + 200)
+        gate.set()
+        count = HELD_MAX + 204
+        assert await numbers(late, count) == list(range(1, count + 1))
+        mesh.say(talk, "live")
+        assert await numbers(late, 1) == [count + 1]
 
 
 async def test_every_tenth_push_is_lost_and_nothing_is_missing(mesh, tmp_path):

@@ -83,6 +83,8 @@ class Mesh:
         self.pause: dict[str, asyncio.Event] = {}
         """Calls of this name wait until the event is set."""
         self.page_max = 500
+        self.refuse_once: dict[str, errors.InterchangeError] = {}
+        """Messages of this text are refused the first time."""
 
     async def called(self, name: str) -> None:
         self.calls[name] += 1
@@ -205,7 +207,7 @@ class Messages(message_service_pb2_grpc.MessageServiceServicer):
         if not recovered:
             after = max(talk.forgotten, last - size)
         page = talk.messages[after : after + size]
-        return message_service_pb2.ResumeMessagesResponse(
+        answer = message_service_pb2.ResumeMessagesResponse(
             recovered=recovered,
             epoch=talk.epoch,
             messages=page,
@@ -216,6 +218,8 @@ class Messages(message_service_pb2_grpc.MessageServiceServicer):
             agent_id=talk.agent_id,
             ended=talk.ended,
         )
+        await self.mesh.called("ResumeMessages answered")
+        return answer
 
     async def ListMessages(self, request, context):  # noqa: N802
         await self.mesh.called("ListMessages")
@@ -241,6 +245,8 @@ class Messages(message_service_pb2_grpc.MessageServiceServicer):
         talk = self.mesh.talks.get((tenant, request.conversation_id))
         if talk is None or submission.sender.id not in (talk.customer_id, talk.agent_id):
             raise errors.NotFound("CONVERSATION_NOT_FOUND", "there is no such conversation")
+        if request.text in self.mesh.refuse_once:
+            raise self.mesh.refuse_once.pop(request.text)
         if talk.ended:
             raise errors.FailedPrecondition("CONVERSATION_ENDED", "the conversation has ended")
         if request.WhichOneof("content") is None or (
