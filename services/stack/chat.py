@@ -168,7 +168,7 @@ class Chat:
             if message.attachment is not None:
                 content = f"[{message.attachment.name or 'file'}] {message.attachment.uri}"
             who = "me" if mine else message.sender.id
-            self.screen.show(f"{self.label(conversation_id)}{who}: {content}")
+            self.screen.show(f"{self.label(conversation_id)}{who}: {_clean(content or '')}")
             if mine:
                 self._last_mine[conversation_id] = message.sequence
             else:
@@ -301,4 +301,12 @@ class AgentChat(Chat):
 
 
 def _system(note: SystemNote) -> str:
-    return SYSTEM[note.kind].format(agent=note.agent_name or note.agent_id)
+    return SYSTEM[note.kind].format(agent=_clean(note.agent_name or note.agent_id))
+
+
+def _clean(text: str) -> str:
+    """Return a text without what a terminal would obey: others wrote it."""
+    lines = (
+        "".join(each if each.isprintable() else "�" for each in line) for line in text.split("\n")
+    )
+    return "\n  ".join(lines)

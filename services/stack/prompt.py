@@ -114,7 +114,7 @@ class Prompt:
 
     def _press(self, letter: str) -> None:
         """Edit the line by one key."""
-        before = bool(self._line)
+        before = self._composing
         if self._escaped:
             # Arrows and their like: `ESC [`, parameters, a letter.
             self._escaped = not (letter.isalpha() or letter == "~")
@@ -130,9 +130,14 @@ class Prompt:
             self._line = ""
         elif letter.isprintable() and len(self._line) < LINE_MAX:
             self._line += letter
-        if bool(self._line) != before:
-            self.typed(bool(self._line))
+        if self._composing != before:
+            self.typed(self._composing)
         self._draw()
+
+    @property
+    def _composing(self) -> bool:
+        """True while a line is typed that is not a command."""
+        return bool(self._line) and not self._line.startswith("/")
 
     def _enter(self) -> None:
         line, self._line = self._line, ""

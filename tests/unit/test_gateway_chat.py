@@ -130,6 +130,12 @@ async def test_a_customer_sees_what_is_said_and_who_read_it():
     assert ("mark", "c1") in chat.client.asked
 
 
+async def test_what_others_write_commands_no_terminal():
+    chat = CustomerChat(FakeClient(), Screen(), "cara")
+    shown = await heard(chat, said(1, ANA, "one\x1b]0;mine\x07\rtwo\nthree \U0001f600"))
+    assert shown == ["ana: one�]0;mine��two\n  three \U0001f600"]
+
+
 async def test_lines_are_sent_and_commands_are_done():
     client = FakeClient()
     screen = Screen("hello", "", "  ", "/human", "/end", "/what", "/quit", "never")
@@ -216,6 +222,9 @@ async def test_keys_edit_the_line_and_tell_who_types(monkeypatch):
     prompt._take("ab\x7fc\x1b[D\x15x\u00e9\n".encode())
     assert await prompt.line() == "xé"
     assert told == [True, False, True, False]
+    prompt._take(b"/end\n")
+    assert await prompt.line() == "/end"
+    assert len(told) == 4
     prompt._take(b"y" * 100)
     assert prompt.out.getvalue().endswith("> " + "y" * 26)
     prompt.note("ana types …")

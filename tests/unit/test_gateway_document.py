@@ -1,5 +1,7 @@
 """The document of the WebSocket says what the types say."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,3 +81,13 @@ def test_frames_survive_the_way():
     frame = Send("01890a5d-ac96-774b-bcce-b302099a8057", "1", text="\U0001f600 \u2028", ref="r")
     assert codec.decode(codec.encode(frame)) == frame
     assert msgspec.json.encode(Sender("system")) == b'{"kind":"system"}'
+
+
+def test_the_client_needs_neither_server_nor_stack():
+    code = (
+        "import sys, services.gateway.client; "
+        "print(*(name for name in ('grpc', 'google.protobuf', 'redis', 'typer', "
+        "'services.common', 'services.gateway.gateway', 'services.stack') if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
