@@ -13,6 +13,7 @@ from interchange.message.v1.message_pb2 import Message
 from services.common.errors import InterchangeError
 from services.common.identity import Caller
 from services.gateway.feeds import Feeds
+from services.gateway.reading import Reading
 from services.gateway.refusals import DETAILS
 from services.gateway.subscription import Subscription
 from services.gateway.tails import Tails
@@ -32,7 +33,8 @@ class Gateway:
         self._chance, self._office = chance, office
         self._late: list[tuple[int, Push]] = []
         self._upstream = Upstream(office, self)
-        self.feeds = Feeds(self._upstream, Followed(), _joined, _on_no_desk)  # type: ignore[arg-type]
+        reading = Reading(self._upstream, _on_no_desk)  # type: ignore[arg-type]
+        self.feeds = Feeds(reading, Followed(), _joined)
         self._tails = Tails(self.feeds, self._upstream, house.settings)  # type: ignore[arg-type]
         self.sky = Sky()
 

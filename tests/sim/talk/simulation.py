@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from interchange.gateway.v1.gateway_pb2 import Push
+from interchange.message.v1.message_pb2 import Message
 
 from services.agent import consumer as agent
 from services.agent.repository import PostgresAgents
@@ -97,7 +98,7 @@ class Simulation:
         self.office = Office(house, self.clock, ids, self._keys, self._push, news)
         self.gateways = [Gateway(house, self.office, chance) for _ in range(INSTANCES)]
         self.tenancies = [
-            Tenancy(name, house, self.clock, self.office, self._floor, chance)
+            Tenancy(name, house, self.clock, self.office, self._floor, self._learn, chance)
             for name in cast.TENANTS
         ]
         relays = [Relay(house, name) for name in SERVICES]
@@ -382,6 +383,12 @@ class Simulation:
         told = list(pushes)
         for gateway in self.gateways:
             gateway.push(told, self.ways.steps)
+
+    def _learn(self, tenant: str, message: Message) -> None:
+        """Let the instance know through which something was sent, unless it is gone by now."""
+        gateway = self.chance.pick(self.gateways)
+        if self.chance.happens(0.5):
+            gateway.feeds.learn(tenant, message)
 
     def _under(self, sky: Sky) -> None:
         for one in (*self.gateways, *(floor.redis for floor in self.floors)):

@@ -1,7 +1,9 @@
 """What callers of one tenant say: sent, sent again, and never heard twice."""
 
+from collections.abc import Callable
+
 from interchange.message.v1 import message_service_pb2 as pb
-from interchange.message.v1.message_pb2 import SENDER_KIND_CUSTOMER, Sender
+from interchange.message.v1.message_pb2 import SENDER_KIND_CUSTOMER, Message, Sender
 
 from services.gateway.refusals import of_status
 from tests.sim.chance import Chance
@@ -16,13 +18,20 @@ FINAL = {"CONVERSATION_ENDED"}
 FINAL_FOR_AGENTS = FINAL | {"CONVERSATION_NOT_FOUND"}
 
 
+Learn = Callable[[str, Message], None]
+"""Tells an instance of the gateway what it sent itself."""
+
+
 class Speech:
     """All messages of a tenant's customers and agents."""
 
-    def __init__(self, tenant: str, office: Office, told: Told, chance: Chance) -> None:
+    def __init__(
+        self, tenant: str, office: Office, learn: Learn, told: Told, chance: Chance
+    ) -> None:
         self.waiting: dict[Wording, pb.Submission] = {}
         """What was said and not answered yet, in its order."""
-        self._tenant, self._office, self._told, self._chance = tenant, office, told, chance
+        self._tenant, self._office, self._learn = tenant, office, learn
+        self._told, self._chance = told, chance
         self._all: list[tuple[Wording, pb.Submission]] = []
 
     def say(self, name: str, sender: Sender, client_id: str, text: str) -> None:
@@ -71,6 +80,7 @@ class Speech:
     def _take(self, wording: Wording, result: pb.SendMessageResult) -> None:
         if result.HasField("message"):
             message = result.message
+            self._learn(self._tenant, message)
             self._chance.note(wording.client_id, "is", wording.conversation, message.sequence)
             self._told.sent(wording, Answer(message.sequence, message.message_id))
             self.waiting.pop(wording, None)

@@ -12,7 +12,7 @@ from tests.sim.talk.gateways import Gateway
 from tests.sim.talk.matching import Floor
 from tests.sim.talk.office import Office
 from tests.sim.talk.presence import Presence
-from tests.sim.talk.speech import Speech
+from tests.sim.talk.speech import Learn, Speech
 from tests.sim.talk.staff import Staff
 from tests.sim.talk.told import Told
 
@@ -27,11 +27,12 @@ class Tenancy:
         clock: BusinessClock,
         office: Office,
         floor: Callable[[], Floor],
+        learn: Learn,
         chance: Chance,
     ) -> None:
         self.tenant, self._chance = tenant, chance
         self.told = Told(tenant)
-        self._speech = Speech(tenant, office, self.told, chance)
+        self._speech = Speech(tenant, office, learn, self.told, chance)
         self.customers = Customers(tenant, office, self._speech, self.told, chance)
         self.staff = Staff(tenant, office, floor, self._speech, self.told, chance)
         self.presence = Presence(house, clock, tenant, chance)
