@@ -112,10 +112,9 @@ async def test_of_two_tenants_none_hears_the_other(stack):
         )
         theirs.say(type="hello")
         await theirs.next("welcome")
-        told = []
         for unknown in (conversation_id, new_id()):
             theirs.say(type="subscribe", conversation_id=unknown)
-            told.append((await theirs.next(timeout_s=PATIENCE_S))["reason"])
+        told = [(await theirs.next(timeout_s=PATIENCE_S))["reason"] for _ in range(2)]
         # So young an id may just not be known yet: theirs looks like one that nobody has.
         assert told[0] == told[1]
 
