@@ -31,6 +31,9 @@ def channel(settings: Settings) -> "Channel":
                 ("grpc.keepalive_timeout_ms", 5_000),
                 ("grpc.http2.max_pings_without_data", 0),
                 ("grpc.enable_retries", 0),
+                # By itself gRPC would wait up to two minutes for an Envoy that restarts.
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 1_000),
             ],
         ),
         settings.deadline_default_ms / 1000,

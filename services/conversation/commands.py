@@ -7,7 +7,8 @@ from typing import Protocol
 from interchange.conversation.v1 import conversation_pb2
 from interchange.conversation.v1 import conversation_service_pb2 as pb
 
-from services.common.errors import PermissionDenied
+from services.common import validation
+from services.common.errors import InterchangeError, PermissionDenied
 from services.common.identity import CUSTOMER, Caller
 from services.common.requests import RequestKey
 from services.conversation import domain, inputs
@@ -120,6 +121,15 @@ def start(request: pb.StartConversationRequest, caller: Caller) -> Start:
         needing.stored(request.needs) if request.HasField("needs") else needing.NONE,
         inputs.first_text(request.text),
     )
+
+
+def submitted(submission: pb.StartSubmission, tenant_id: str) -> Start | InterchangeError:
+    """Return the command of a customer whom another service verified, or what is wrong."""
+    try:
+        validation.check(submission.request)
+        return start(submission.request, Caller(tenant_id, submission.customer_id, (CUSTOMER,)))
+    except InterchangeError as error:
+        return error
 
 
 def hand_off(request: pb.HandOffConversationRequest, caller: Caller) -> Change:

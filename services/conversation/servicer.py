@@ -13,14 +13,17 @@ from interchange.conversation.v1 import conversation_service_pb2 as pb
 from interchange.conversation.v1.conversation_service_pb2_grpc import ConversationServiceServicer
 
 from services.common import identity
-from services.common.batcher import Batcher
+from services.common.batcher import Batcher, isolated
 from services.common.clock import BusinessClock
+from services.common.errors import InterchangeError, InvalidArgument
 from services.common.personal import Keys
 from services.common.work import WorkUnits
 from services.conversation import commands, handlers
 from services.conversation.news import News
 from services.conversation.repository import Conversations, Filter
 from services.conversation.watch import Watches
+
+SUBMISSIONS_MAX = 500
 
 
 class ConversationServicer(ConversationServiceServicer):
@@ -91,6 +94,24 @@ class ConversationServicer(ConversationServiceServicer):
         """Open an ended conversation again."""
         return await self._submit(commands.reopen(request, identity.current()))
 
+    async def SubmitStarts(
+        self, request: pb.SubmitStartsRequest, context: Any
+    ) -> pb.SubmitStartsResponse:
+        """Start conversations of many customers, each with its own result."""
+        if len(request.submissions) > SUBMISSIONS_MAX:
+            expected = f"was {len(request.submissions)}, expected at most {SUBMISSIONS_MAX}"
+            raise InvalidArgument.of("submissions", "BATCH_TOO_LARGE", expected)
+        tenant_id = identity.current().tenant_id
+        checked = [commands.submitted(one, tenant_id) for one in request.submissions]
+        starts = [one for one in checked if isinstance(one, commands.Start)]
+        outcomes = iter(await isolated(self._start, tenant_id, starts) if starts else [])
+        return pb.SubmitStartsResponse(
+            results=[
+                _result(one if isinstance(one, InterchangeError) else next(outcomes))
+                for one in checked
+            ]
+        )
+
     async def WatchConversation(
         self, request: pb.WatchConversationRequest, context: Any
     ) -> AsyncIterator[conversation_pb2.Conversation]:
@@ -117,3 +138,9 @@ class ConversationServicer(ConversationServiceServicer):
         return await handlers.change_conversations(
             tenant_id, batch, uow=self._uow, clock=self._clock, news=self._news
         )
+
+
+def _result(outcome: handlers.Outcome) -> pb.StartResult:
+    if isinstance(outcome, InterchangeError):
+        return pb.StartResult(error=outcome.to_status())
+    return pb.StartResult(conversation=outcome)

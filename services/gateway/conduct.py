@@ -9,8 +9,6 @@ import structlog
 from interchange.conversation.v1.conversation_service_pb2 import (
     EndConversationRequest,
     HandOffConversationRequest,
-    Route,
-    StartConversationRequest,
     TransferConversationRequest,
 )
 from interchange.gateway.v1 import gateway_pb2
@@ -50,6 +48,7 @@ class Conduct:
             frames_in.RenewToken: self._renew_token,
             frames_in.Subscribe: self._subscribe,
             frames_in.Unsubscribe: self._unsubscribe,
+            frames_in.Start: gateway.starts.add,
             frames_in.Send: gateway.sends.add,
             frames_in.SetMark: self._mark,
             frames_in.SetTyping: self._typing,
@@ -57,7 +56,6 @@ class Conduct:
             frames_in.Bye: self._bye,
         }
         self._callers: dict[type, Callable[[Socket, Any], Coroutine[Any, Any, None]]] = {
-            frames_in.Start: self._start,
             frames_in.AskPresence: gateway.presences.answer,
             frames_in.SetStatus: self._set_status,
             frames_in.Accept: self._accept,
@@ -178,22 +176,6 @@ class Conduct:
             )
             self._gateway.pusher.push([push])
         _done(socket, frame.ref)
-
-    async def _start(self, socket: Socket, frame: frames_in.Start) -> None:
-        request = StartConversationRequest(
-            request_id=frame.request_id,
-            customer_name=frame.name,
-            channel=translation.channel(frame.channel),
-            route=Route.Value(f"ROUTE_{frame.route.upper()}"),
-            bot_id=frame.bot_id,
-            needs=translation.needs(frame.needs),
-            text=frame.text,
-        )
-        started = await self._gateway.upstream.start(socket.caller, request)
-        answer = frames_out.Started(
-            started.conversation_id, translation.status(started), ref=frame.ref
-        )
-        socket.send(encode(answer))
 
     async def _transfer(self, socket: Socket, frame: frames_in.Transfer) -> None:
         request = TransferConversationRequest(

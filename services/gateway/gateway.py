@@ -20,6 +20,7 @@ from services.gateway.reading import Reading
 from services.gateway.sending import Sends
 from services.gateway.sessions import Sessions
 from services.gateway.socket import Socket
+from services.gateway.starting import Starts
 from services.gateway.tails import Tails
 from services.gateway.tokens import Verifier
 from services.gateway.upstream import Upstream
@@ -50,6 +51,7 @@ class Gateway:
         self.desks = Desks(upstream, followers, settings)
         self.feeds = Feeds(Reading(upstream, self.desks.has), followers, self.presences.joined)
         self.tails = Tails(self.feeds, upstream, settings)
+        self.starts = Starts(upstream)
         self.sends = Sends(upstream, self.feeds.learn)
         self.marks = MarkSink(upstream, settings)
         self.sessions = Sessions(upstream)
@@ -122,7 +124,9 @@ class Gateway:
         self.draining = True
         for socket in tuple(self.sockets):
             self._send_away(socket)
-        await self.sends.waiting.settled(SETTLE_S)
+        await asyncio.gather(
+            self.starts.waiting.settled(SETTLE_S), self.sends.waiting.settled(SETTLE_S)
+        )
         await self.marks.settled(SETTLE_S / 4)
         await self.sessions.waiting.settled(SETTLE_S / 2)
         self.feeds.close()

@@ -16,6 +16,8 @@ from services.gateway.subscription import Reader
 from services.gateway.upstream import Upstream
 
 BATCH_MAX = 500
+BATCH_BYTES_MAX = 2 * 1024 * 1024
+"""Well below what a message of gRPC may have."""
 
 
 class _Sending(NamedTuple):
@@ -31,7 +33,12 @@ class Sends:
         """`stored` hears of each message that was, before a push can bring it."""
         self._upstream = upstream
         self._stored = stored
-        self.waiting: Gatherer[_Sending] = Gatherer(self._submit, BATCH_MAX)
+        self.waiting: Gatherer[_Sending] = Gatherer(
+            self._submit,
+            BATCH_MAX,
+            weigh=lambda each: each.submission.ByteSize(),
+            weight_max=BATCH_BYTES_MAX,
+        )
 
     def add(self, reader: Reader, frame: Send) -> None:
         """Take a message; its sender is answered by `sent` or `error`.

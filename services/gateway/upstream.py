@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from interchange.agent.v1 import agent_pb2, agent_service_pb2
 from interchange.agent.v1.agent_service_pb2_grpc import AgentServiceStub
-from interchange.conversation.v1 import conversation_pb2, conversation_service_pb2
+from interchange.conversation.v1 import conversation_service_pb2
 from interchange.conversation.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from interchange.message.v1 import message_pb2, message_service_pb2
 from interchange.message.v1.message_service_pb2_grpc import MessageServiceStub
@@ -46,10 +46,11 @@ class Upstream:
         self._sessions = cast("SessionServiceAsyncStub", channel.stub(SessionServiceStub))
 
     async def start(
-        self, caller: Caller, request: conversation_service_pb2.StartConversationRequest
-    ) -> conversation_pb2.Conversation:
-        """Start a conversation."""
-        return await self._conversations.StartConversation(request, **_as(caller))
+        self, tenant_id: str, submissions: Sequence[conversation_service_pb2.StartSubmission]
+    ) -> Sequence[conversation_service_pb2.StartResult]:
+        """Start conversations of many customers; return one result each."""
+        request = conversation_service_pb2.SubmitStartsRequest(submissions=submissions)
+        return (await self._conversations.SubmitStarts(request, **_mesh(tenant_id))).results
 
     async def transfer(
         self, caller: Caller, request: conversation_service_pb2.TransferConversationRequest
@@ -77,6 +78,13 @@ class Upstream:
             conversation_id=conversation_id, after_sequence=after, epoch=epoch, page_size=size
         )
         return await self._messages.ResumeMessages(request, **_as(caller))
+
+    async def resume_many(
+        self, tenant_id: str, submissions: Sequence[message_service_pb2.ResumeSubmission]
+    ) -> Sequence[message_service_pb2.ResumeResult]:
+        """Return what many readers missed; a result without answer is to be asked alone."""
+        request = message_service_pb2.SubmitResumesRequest(submissions=submissions)
+        return (await self._messages.SubmitResumes(request, **_mesh(tenant_id))).results
 
     async def messages_after(
         self, caller: Caller, conversation_id: str, after: int, size: int

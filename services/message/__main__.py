@@ -25,6 +25,7 @@ from services.message.ports import Ports
 from services.message.rates import SenderRates
 from services.message.reading import Reader
 from services.message.repository import Messages, PostgresMessages
+from services.message.resuming import Resuming
 from services.message.servicer import MessageServicer
 from services.message.watching import Watches
 
@@ -60,6 +61,7 @@ async def wire(host: Host) -> None:
     events = EventConsumer(settings, database, consumer.TOPICS, applier, gather_ms=GATHER_MS)
     host.add_task("message consumer", events.run)
     reader = Reader(units, arrivals, ports.clock)
+    resuming = Resuming(units, arrivals, ports.clock)
     watches = Watches(reader, host.draining)
     followers = Followers(client, f"message-{uuid4().hex}", watches.receive)
     host.add_task("message followers", followers.run)
@@ -69,7 +71,7 @@ async def wire(host: Host) -> None:
     marking = Marking(ports, reader, settings.batch_size_max)
     host.add_service(
         add_MessageServiceServicer_to_server,
-        MessageServicer(outgoing, reader, marking, watches, followers),
+        MessageServicer(outgoing, reader, resuming, marking, watches, followers),
         message_service_pb2.DESCRIPTOR.services_by_name["MessageService"],
     )
 

@@ -1,16 +1,19 @@
 """Refusals of the message service, each said the same wherever it is met."""
 
 from services.common.errors import (
+    Aborted,
     AlreadyExists,
     FailedPrecondition,
     NotFound,
-    Unavailable,
     Violation,
 )
 
 
-class NotYetKnown(Unavailable):
-    """A conversation so young that its copy may be on its way."""
+class NotYetKnown(Aborted):
+    """A conversation so young that its copy may be on its way.
+
+    Not UNAVAILABLE: Envoy would repeat a read by itself, and each waits for seconds.
+    """
 
 
 class NotYetAssigned(NotFound):

@@ -14,9 +14,11 @@ from services.message.statements import (
     CONVERSATIONS,
     MARKS,
     MARKS_OF,
+    MARKS_OF_MANY,
     MOVE_MARKS,
     PAGE_DOWN,
     PAGE_UP,
+    PAGES_UP,
     SENT,
     TAILS,
 )
@@ -61,6 +63,12 @@ class Messages(Protocol):
         """Return messages after `after` and up to `last`, the first ones."""
         ...
 
+    async def pages_up(
+        self, tenant_id: str, after: Mapping[str, int], limit: int, bytes_max: int
+    ) -> list[MessageRow]:
+        """Return the first messages after a number of each conversation, together."""
+        ...
+
     async def page_down(
         self, tenant_id: str, conversation_id: str, before: int, limit: int
     ) -> list[MessageRow]:
@@ -73,6 +81,12 @@ class Messages(Protocol):
 
     async def marks_of(self, tenant_id: str, conversation_id: str) -> list[MarkRow]:
         """Return the marks of a conversation."""
+        ...
+
+    async def marks_of_many(
+        self, tenant_id: str, conversation_ids: Collection[str]
+    ) -> list[MarkRow]:
+        """Return the marks of conversations, together."""
         ...
 
     async def move_marks(
@@ -136,6 +150,14 @@ class PostgresMessages(Messages):
         rows = await self._connection.fetch(PAGE_UP, tenant_id, conversation_id, *bounds)
         return [MessageRow(*row) for row in rows]
 
+    async def pages_up(
+        self, tenant_id: str, after: Mapping[str, int], limit: int, bytes_max: int
+    ) -> list[MessageRow]:
+        """Return the first messages after a number of each conversation, together."""
+        names, numbers = list(after), list(after.values())
+        rows = await self._connection.fetch(PAGES_UP, tenant_id, names, numbers, limit, bytes_max)
+        return [MessageRow(*row) for row in rows]
+
     async def page_down(
         self, tenant_id: str, conversation_id: str, before: int, limit: int
     ) -> list[MessageRow]:
@@ -153,6 +175,14 @@ class PostgresMessages(Messages):
     async def marks_of(self, tenant_id: str, conversation_id: str) -> list[MarkRow]:
         """Return the marks of a conversation."""
         rows = await self._connection.fetch(MARKS_OF, tenant_id, conversation_id, MARKS_MAX)
+        return [MarkRow(*row) for row in rows]
+
+    async def marks_of_many(
+        self, tenant_id: str, conversation_ids: Collection[str]
+    ) -> list[MarkRow]:
+        """Return the marks of conversations, together."""
+        names = list(conversation_ids)
+        rows = await self._connection.fetch(MARKS_OF_MANY, tenant_id, names, MARKS_MAX)
         return [MarkRow(*row) for row in rows]
 
     async def move_marks(

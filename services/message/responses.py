@@ -13,9 +13,11 @@ from interchange.message.v1.message_pb2 import (
     SenderKind,
     SystemNote,
 )
+from interchange.message.v1.message_service_pb2 import ResumeMessagesResponse
 
 from services.message.domain import MessageRow
 from services.message.marks import MarkRow
+from services.message.reading import Resumed
 
 
 def message(row: MessageRow) -> Message:
@@ -47,6 +49,22 @@ def mark(row: MarkRow) -> Mark:
         reader=Sender(kind=SenderKind.ValueType(row.reader_kind), id=row.reader_id),
         delivered_sequence=row.delivered_sequence,
         read_sequence=row.read_sequence,
+    )
+
+
+def resumed(found: Resumed) -> ResumeMessagesResponse:
+    """Return what a reader missed who comes back."""
+    conversation = found.page.conversation
+    return ResumeMessagesResponse(
+        recovered=found.recovered,
+        epoch=conversation.epoch,
+        messages=[message(row) for row in found.page.rows],
+        last_sequence=conversation.last_sequence,
+        more=found.page.more,
+        marks=[mark(row) for row in found.marks],
+        customer_id=conversation.customer_id,
+        agent_id=conversation.agent_id,
+        ended=conversation.ended,
     )
 
 

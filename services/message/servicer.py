@@ -11,11 +11,13 @@ from interchange.message.v1.message_service_pb2_grpc import MessageServiceServic
 
 from services.common import identity, pagination
 from services.common.errors import InterchangeError, InvalidArgument
+from services.common.identity import Caller
 from services.message import domain, inputs, responses
 from services.message.marking import Marking
 from services.message.marks import Move
 from services.message.outgoing import Outgoing, Submitted
 from services.message.reading import Reader
+from services.message.resuming import Coming, Resuming
 from services.message.watching import Follows, Watches
 
 Context: TypeAlias = ServicerContext[Any, Any]
@@ -25,6 +27,7 @@ MARKS_MAX = 1_000
 TAILS_MAX = 5_000
 PAGE_MAX = 500
 RESUME_SIZE = 200
+NO_CONVERSATION = "00000000-0000-0000-0000-000000000000"
 SUBMIT_PATIENCE_S = 0.25
 """What one socket brought ahead of its time must not keep the others waiting."""
 
@@ -36,12 +39,14 @@ class MessageServicer(MessageServiceServicer):
         self,
         outgoing: Outgoing,
         reader: Reader,
+        resuming: Resuming,
         marking: Marking,
         watches: Watches,
         followers: Follows,
     ) -> None:
         self._outgoing = outgoing
         self._reader = reader
+        self._resuming = resuming
         self._marking = marking
         self._watches = watches
         self._followers = followers
@@ -105,17 +110,30 @@ class MessageServicer(MessageServiceServicer):
             request.epoch,
             size,
         )
-        conversation = resumed.page.conversation
-        return pb.ResumeMessagesResponse(
-            recovered=resumed.recovered,
-            epoch=conversation.epoch,
-            messages=[responses.message(row) for row in resumed.page.rows],
-            last_sequence=conversation.last_sequence,
-            more=resumed.page.more,
-            marks=[responses.mark(row) for row in resumed.marks],
-            customer_id=conversation.customer_id,
-            agent_id=conversation.agent_id,
-            ended=conversation.ended,
+        return responses.resumed(resumed)
+
+    async def SubmitResumes(
+        self, request: pb.SubmitResumesRequest, context: Context
+    ) -> pb.SubmitResumesResponse:
+        """Return what many readers missed who come at once."""
+        _check_size("submissions", len(request.submissions), BATCH_MAX)
+        tenant_id = identity.current().tenant_id
+        coming = [
+            Coming(
+                Caller(tenant_id, one.subject, tuple(one.roles)),
+                # What is no id belongs to no conversation.
+                inputs.canonical_id(one.conversation_id) or NO_CONVERSATION,
+                max(one.after_sequence, 0),
+                one.epoch,
+            )
+            for one in request.submissions
+        ]
+        found = await self._resuming.many(tenant_id, coming)
+        return pb.SubmitResumesResponse(
+            results=[
+                pb.ResumeResult(response=None if one is None else responses.resumed(one))
+                for one in found
+            ]
         )
 
     async def MarkMessages(self, request: pb.MarkMessagesRequest, context: Context) -> Mark:

@@ -82,6 +82,22 @@ FROM (
 WHERE bytes <= $6 ORDER BY sequence
 """
 
+# Of each conversation: it ends once it holds so many bytes, and has a message at least.
+PAGES_UP = f"""
+SELECT page.conversation_id, sequence, message_id, client_message_id, sender_kind, sender_id,
+    body, detail, create_us
+FROM unnest($2::uuid[], $3::bigint[]) AS k(conversation_id, after_sequence)
+CROSS JOIN LATERAL (
+    SELECT {_MESSAGE}, coalesce({_SIZE}) AS size,
+        sum(coalesce({_SIZE})) OVER (ORDER BY m.sequence) AS bytes
+    FROM message.messages AS m
+    WHERE m.tenant_id = $1 AND m.conversation_id = k.conversation_id
+        AND m.sequence > k.after_sequence
+    ORDER BY m.sequence LIMIT $4
+) AS page
+WHERE bytes - size < $5 ORDER BY 1, 2
+"""
+
 PAGE_DOWN = f"""
 SELECT conversation_id, sequence, message_id, client_message_id, sender_kind, sender_id, body,
     detail, create_us
@@ -111,6 +127,15 @@ MARKS_OF = f"""
 SELECT {_MARK} FROM message.marks AS m
 WHERE m.tenant_id = $1 AND m.conversation_id = $2
 ORDER BY m.delivered_sequence DESC, m.reader_kind, m.reader_id LIMIT $3
+"""
+
+MARKS_OF_MANY = f"""
+SELECT page.* FROM unnest($2::uuid[]) AS k(conversation_id)
+CROSS JOIN LATERAL (
+    SELECT {_MARK} FROM message.marks AS m
+    WHERE m.tenant_id = $1 AND m.conversation_id = k.conversation_id
+    ORDER BY m.delivered_sequence DESC, m.reader_kind, m.reader_id LIMIT $3
+) AS page
 """
 
 MOVE_MARKS = """

@@ -23,12 +23,12 @@ from tests.e2e.world import World, full, namesake, rows_of, telling, texts
 WAIT_S = 0.5
 """Deadline of calls that wait for what never comes."""
 CALL_S = 10.0
-READ_REFUSALS = {"NOT_FOUND", "INVALID_ARGUMENT", "UNAVAILABLE"}
+READ_REFUSALS = {"NOT_FOUND", "INVALID_ARGUMENT", "ABORTED"}
 """No such thing, the page token of another; an id that is seconds old, whoever made it up: it
 may become known yet."""
 WAIT_REFUSALS = {"FAILED_PRECONDITION", "DEADLINE_EXCEEDED"}
 """A wait in vain, as the service says it or, where it has no time left to, the edge."""
-WRITE_REFUSALS = {"NOT_FOUND", "ALREADY_EXISTS", "UNAVAILABLE"}
+WRITE_REFUSALS = {"NOT_FOUND", "ALREADY_EXISTS", "ABORTED"}
 """No such thing; a key that the stranger himself has used a moment before; a young id."""
 OF_THE_MOMENT = {"ExplainMatch"}
 """What is answered tells how long somebody has been idle."""

@@ -464,3 +464,48 @@ async def test_requests_may_not_rewrite_who_it_was(
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await api.execute(statement)
     await api.close()
+
+
+async def submitted(cleo: Caller, *submissions: rpcs.StartSubmission) -> Any:
+    mesh = cleo.other("gateway", "mesh")
+    return (await mesh("SubmitStarts", submissions=submissions)).results
+
+
+async def test_a_gateway_starts_for_many_and_each_has_his_own_result(cleo: Caller) -> None:
+    hello = rpcs.StartConversationRequest(request_id="1", text="hello")
+    results = await submitted(
+        cleo,
+        rpcs.StartSubmission(customer_id="cleo", request=hello),
+        rpcs.StartSubmission(customer_id="dora", request=hello),
+        rpcs.StartSubmission(
+            customer_id="dora", request=rpcs.StartConversationRequest(text="x" * 8_001)
+        ),
+        rpcs.StartSubmission(
+            customer_id="dora", request=rpcs.StartConversationRequest(customer_name="x" * 101)
+        ),
+        rpcs.StartSubmission(
+            customer_id="dora", request=rpcs.StartConversationRequest(customer_id="cleo")
+        ),
+        rpcs.StartSubmission(customer_id="cleo", request=hello),
+    )
+
+    kinds = [result.WhichOneof("result") for result in results]
+    assert kinds == ["conversation", "conversation", "error", "error", "error", "conversation"]
+    assert [results[n].conversation.customer_id for n in (0, 1)] == ["cleo", "dora"]
+    # The same customer with the same key: the first answer.
+    assert results[5] == results[0]
+    assert await cleo("StartConversation", hello) == results[0].conversation
+    refused_fields = [results[n].error.message.partition(":")[0] for n in (2, 3)]
+    assert refused_fields == ["text", "customer_name"]
+
+
+async def test_only_services_start_for_others(cleo: Caller) -> None:
+    submission = rpcs.StartSubmission(customer_id="dora")
+    for caller in (cleo, cleo.supervisor):
+        answer = await refused(caller("SubmitStarts", submissions=[submission]))
+        assert answer[0] == "PERMISSION_DENIED"
+
+
+async def test_too_many_starts_at_once_are_refused(cleo: Caller) -> None:
+    answer = await refused(submitted(cleo, *[rpcs.StartSubmission(customer_id="dora")] * 501))
+    assert answer[:2] == ("INVALID_ARGUMENT", "BATCH_TOO_LARGE")

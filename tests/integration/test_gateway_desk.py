@@ -167,8 +167,8 @@ async def test_a_start_is_answered_with_its_conversation(mesh, tmp_path):
         started = await cara.next("started")
         assert (started["ref"], started["status"]) == ("s", "with_bot")
         assert ("acme", started["conversation_id"]) in mesh.talks
-        mesh.fail["StartConversation"] = errors.InvalidArgument.of("text", "TEXT_TOO_LONG", "long")
-        cara.say(type="start", text="hello", ref="t")
+        mesh.refuse_once["long"] = errors.InvalidArgument.of("text", "TEXT_TOO_LONG", "long")
+        cara.say(type="start", text="long", ref="t")
         error = await cara.next("error")
         assert (error["reason"], error["field"]) == ("TEXT_TOO_LONG", "text")
 

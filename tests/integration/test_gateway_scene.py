@@ -98,9 +98,9 @@ class Mesh:
         self.talks[tenant, talk.conversation_id] = talk
         return talk
 
-    def seen(self, conversation_id: str) -> Talk:
+    def seen(self, conversation_id: str, caller: identity.Caller | None = None) -> Talk:
         """Return a conversation that the caller may see, or raise as the service does."""
-        caller = identity.current()
+        caller = caller or identity.current()
         talk = self.talks.get((caller.tenant_id, conversation_id))
         if talk is None or not access.may_see(caller, talk.customer_id, talk.agent_id):
             raise errors.NotFound("CONVERSATION_NOT_FOUND", "there is no such conversation")
@@ -200,14 +200,41 @@ class Messages(message_service_pb2_grpc.MessageServiceServicer):
 
     async def ResumeMessages(self, request, context):  # noqa: N802
         await self.mesh.called("ResumeMessages")
-        talk = self.mesh.seen(request.conversation_id)
+        answer = self._resumed(identity.current(), request, request.page_size or 200)
+        await self.mesh.called("ResumeMessages answered")
+        return answer
+
+    async def SubmitResumes(self, request, context):  # noqa: N802
+        await self.mesh.called("SubmitResumes")
+        results = [self._together(each) for each in request.submissions]
+        return message_service_pb2.SubmitResumesResponse(results=results)
+
+    def _together(self, submission) -> message_service_pb2.ResumeResult:
+        """Answer as the service does: what is not simple is left to a call of its own."""
+        alone = message_service_pb2.ResumeResult()
+        names = {"ResumeMessages", "ResumeMessages answered"}
+        if names & (self.mesh.pause.keys() | self.mesh.fail.keys()):
+            return alone
+        tenant = identity.current().tenant_id
+        caller = identity.Caller(tenant, submission.subject, tuple(submission.roles))
+        try:
+            answer = self._resumed(caller, submission, 50)
+        except errors.InterchangeError:
+            return alone
+        if not answer.recovered:
+            return alone
+        self.mesh.calls.update(names)
+        return message_service_pb2.ResumeResult(response=answer)
+
+    def _resumed(self, caller, request, page_size) -> message_service_pb2.ResumeMessagesResponse:
+        talk = self.mesh.seen(request.conversation_id, caller)
         last = len(talk.messages)
-        after, size = request.after_sequence, min(request.page_size or 200, self.mesh.page_max)
+        after, size = request.after_sequence, min(page_size, self.mesh.page_max)
         recovered = after <= last and after >= talk.forgotten and request.epoch in ("", talk.epoch)
         if not recovered:
             after = max(talk.forgotten, last - size)
         page = talk.messages[after : after + size]
-        answer = message_service_pb2.ResumeMessagesResponse(
+        return message_service_pb2.ResumeMessagesResponse(
             recovered=recovered,
             epoch=talk.epoch,
             messages=page,
@@ -218,8 +245,6 @@ class Messages(message_service_pb2_grpc.MessageServiceServicer):
             agent_id=talk.agent_id,
             ended=talk.ended,
         )
-        await self.mesh.called("ResumeMessages answered")
-        return answer
 
     async def ListMessages(self, request, context):  # noqa: N802
         await self.mesh.called("ListMessages")
@@ -361,17 +386,25 @@ class Conversations(conversation_service_pb2_grpc.ConversationServiceServicer):
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
 
-    async def StartConversation(self, request, context):  # noqa: N802
-        await self.mesh.called("StartConversation")
-        caller = identity.current()
-        talk = self.mesh.talk(caller.subject, tenant=caller.tenant_id)
-        if request.text:
+    async def SubmitStarts(self, request, context):  # noqa: N802
+        await self.mesh.called("SubmitStarts")
+        results = [self._start(each) for each in request.submissions]
+        return conversation_service_pb2.SubmitStartsResponse(results=results)
+
+    def _start(self, submission) -> conversation_service_pb2.StartResult:
+        tenant, customer = identity.current().tenant_id, submission.customer_id
+        if submission.request.text in self.mesh.refuse_once:
+            error = self.mesh.refuse_once.pop(submission.request.text)
+            return conversation_service_pb2.StartResult(error=error.to_status())
+        talk = self.mesh.talk(customer, tenant=tenant)
+        if submission.request.text:
             kind = message_pb2.SENDER_KIND_CUSTOMER
-            self.mesh.say(
-                talk, request.text, tenant=caller.tenant_id, kind=kind, sender=caller.subject
+            text = submission.request.text
+            self.mesh.say(talk, text, tenant=tenant, kind=kind, sender=customer)
+        return conversation_service_pb2.StartResult(
+            conversation=conversation_pb2.Conversation(
+                conversation_id=talk.conversation_id, status=conversation_pb2.STATUS_WITH_BOT
             )
-        return conversation_pb2.Conversation(
-            conversation_id=talk.conversation_id, status=conversation_pb2.STATUS_WITH_BOT
         )
 
     async def EndConversation(self, request, context):  # noqa: N802

@@ -300,7 +300,7 @@ async def test_agent_ahead_of_his_assignment_waits_for_it(talk: Talk) -> None:
 
 async def test_conversation_that_does_not_come_is_said_to_be_unknown(talk: Talk) -> None:
     assert await refused(talk("SendMessage", text_of(new_id(), "x"))) == (
-        "UNAVAILABLE",
+        "ABORTED",
         "CONVERSATION_NOT_YET_KNOWN",
     )
     unknown = ("NOT_FOUND", "CONVERSATION_NOT_FOUND")

@@ -12,7 +12,20 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.load import kernels, ledger, lone, memory, nlu, reads, starts, table, talk, trades, unary
+from tests.load import (
+    kernels,
+    ledger,
+    lone,
+    memory,
+    nlu,
+    reads,
+    sockets,
+    starts,
+    table,
+    talk,
+    trades,
+    unary,
+)
 from tests.load.scene import PORT_OFFSET, ROOT, Scene, scene
 from tests.load.table import Report
 
@@ -25,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[Scene], Report]] = {
     "trades": trades.run,
     "talk": talk.run,
     "starts": starts.run,
+    "sockets": sockets.run,
     "memory": memory.run,
     "reads": reads.run,
 }

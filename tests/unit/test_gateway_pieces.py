@@ -92,7 +92,45 @@ async def test_what_comes_while_a_batch_is_on_its_way_is_the_next_batch():
     await gatherer.settled(1)
     assert [items for tenant, items in batches if tenant == "a"] == [[1], [2, 3, 4], [5, 6]]
     assert ("b", [9]) in batches
-    assert not gatherer._waiting
+    assert not gatherer._queues
+
+
+async def test_a_batch_ends_before_it_weighs_too_much():
+    batches: list[list[int]] = []
+
+    async def handle(tenant_id: str, items: list[int]) -> None:
+        batches.append(items)
+
+    gatherer = Gatherer(handle, 10, weigh=lambda item: item, weight_max=10)
+    for item in (4, 6, 1, 99, 2):
+        gatherer.add("a", item)
+    await gatherer.settled(1)
+    assert batches == [[4, 6], [1], [99], [2]]
+
+
+async def test_where_order_does_not_matter_one_batch_waits_for_no_other():
+    gates: dict[int, asyncio.Event] = {item: asyncio.Event() for item in range(3)}
+    done: list[int] = []
+
+    async def handle(tenant_id: str, items: list[int]) -> None:
+        for item in items:
+            await gates[item].wait()
+            done.append(item)
+
+    gatherer: Gatherer[int] = Gatherer(handle, 10, batches_max=2)
+    for item in range(3):
+        gatherer.add("a", item)
+        await asyncio.sleep(0.01)
+    gates[1].set()
+    await asyncio.sleep(0.01)
+    assert done == [1]
+    gates[2].set()
+    await asyncio.sleep(0.01)
+    assert done == [1, 2]
+    gates[0].set()
+    await gatherer.settled(1)
+    assert done == [1, 2, 0]
+    assert not gatherer._queues
 
 
 async def test_a_gatherer_takes_no_more_than_it_can_hold():
@@ -103,8 +141,9 @@ async def test_a_gatherer_takes_no_more_than_it_can_hold():
     assert all(gatherer.add("a", item) for item in range(WAITING_MAX))
     assert not gatherer.add("a", 0)
     assert gatherer.add("b", 0)
-    for task in gatherer._tasks.values():
-        task.cancel()
+    for queue in gatherer._queues.values():
+        for task in queue.tasks:
+            task.cancel()
 
 
 HEADERS = {

@@ -26,6 +26,7 @@ from services.message.ports import Ports, Tell
 from services.message.rates import SenderRates
 from services.message.reading import Reader
 from services.message.repository import Messages, PostgresMessages
+from services.message.resuming import Resuming
 from services.message.servicer import MessageServicer
 from tests.sim.house import House
 
@@ -79,7 +80,8 @@ class Office:
         outgoing = Outgoing(ports, arrivals, rates, BATCH_MAX)
         # Nobody watches: the gateway follows by itself.
         nobody: Any = None
-        self._servicer = MessageServicer(outgoing, reader, marking, nobody, nobody)
+        resuming = Resuming(self._messages, arrivals, self._clock)
+        self._servicer = MessageServicer(outgoing, reader, resuming, marking, nobody, nobody)
 
     async def start(self, tenant: str, commands: Sequence[Start]) -> list[Outcome]:
         """Start conversations in one transaction."""

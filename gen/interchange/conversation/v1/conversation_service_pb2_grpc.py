@@ -79,6 +79,11 @@ class ConversationServiceStub:
                 request_serializer=interchange_dot_conversation_dot_v1_dot_conversation__service__pb2.WatchConversationRequest.SerializeToString,
                 response_deserializer=interchange_dot_conversation_dot_v1_dot_conversation__pb2.Conversation.FromString,
                 _registered_method=True)
+        self.SubmitStarts = channel.unary_unary(
+                '/interchange.conversation.v1.ConversationService/SubmitStarts',
+                request_serializer=interchange_dot_conversation_dot_v1_dot_conversation__service__pb2.SubmitStartsRequest.SerializeToString,
+                response_deserializer=interchange_dot_conversation_dot_v1_dot_conversation__service__pb2.SubmitStartsResponse.FromString,
+                _registered_method=True)
 
 
 class ConversationServiceServicer:
@@ -145,6 +150,14 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SubmitStarts(self, request, context):
+        """Starts conversations of many customers of one tenant, each with its own
+        result: the gateway gathers what its sockets brought.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConversationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -187,6 +200,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.WatchConversation,
                     request_deserializer=interchange_dot_conversation_dot_v1_dot_conversation__service__pb2.WatchConversationRequest.FromString,
                     response_serializer=interchange_dot_conversation_dot_v1_dot_conversation__pb2.Conversation.SerializeToString,
+            ),
+            'SubmitStarts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitStarts,
+                    request_deserializer=interchange_dot_conversation_dot_v1_dot_conversation__service__pb2.SubmitStartsRequest.FromString,
+                    response_serializer=interchange_dot_conversation_dot_v1_dot_conversation__service__pb2.SubmitStartsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -409,6 +427,33 @@ class ConversationService:
             '/interchange.conversation.v1.ConversationService/WatchConversation',
             interchange_dot_conversation_dot_v1_dot_conversation__service__pb2.WatchConversationRequest.SerializeToString,
             interchange_dot_conversation_dot_v1_dot_conversation__pb2.Conversation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitStarts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interchange.conversation.v1.ConversationService/SubmitStarts',
+            interchange_dot_conversation_dot_v1_dot_conversation__service__pb2.SubmitStartsRequest.SerializeToString,
+            interchange_dot_conversation_dot_v1_dot_conversation__service__pb2.SubmitStartsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,10 @@ class ConversationServiceStub:
     """Sends a conversation at once, and again after each change, until it ends
     or the caller goes away.
     """
+    SubmitStarts: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.SubmitStartsRequest, _conversation_service_pb2.SubmitStartsResponse]
+    """Starts conversations of many customers of one tenant, each with its own
+    result: the gateway gathers what its sockets brought.
+    """
 
 @_typing.type_check_only
 class ConversationServiceAsyncStub(ConversationServiceStub):
@@ -83,6 +87,10 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     WatchConversation: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.WatchConversationRequest, _conversation_pb2.Conversation]  # type: ignore[assignment]
     """Sends a conversation at once, and again after each change, until it ends
     or the caller goes away.
+    """
+    SubmitStarts: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.SubmitStartsRequest, _conversation_service_pb2.SubmitStartsResponse]  # type: ignore[assignment]
+    """Starts conversations of many customers of one tenant, each with its own
+    result: the gateway gathers what its sockets brought.
     """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -156,6 +164,16 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_conversation_pb2.Conversation], _abc.AsyncIterator[_conversation_pb2.Conversation]]:
         """Sends a conversation at once, and again after each change, until it ends
         or the caller goes away.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitStarts(
+        self,
+        request: _conversation_service_pb2.SubmitStartsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.SubmitStartsResponse, _abc.Awaitable[_conversation_service_pb2.SubmitStartsResponse]]:
+        """Starts conversations of many customers of one tenant, each with its own
+        result: the gateway gathers what its sockets brought.
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -490,6 +490,120 @@ class SubmitMarksResponse(_message.Message):
 Global___SubmitMarksResponse: _TypeAlias = SubmitMarksResponse  # noqa: Y015
 
 @_typing.final
+class SubmitResumesRequest(_message.Message):
+    """Request of SubmitResumes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBMISSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def submissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResumeSubmission]:
+        """One a reader and conversation, at most 500."""
+
+    def __init__(
+        self,
+        *,
+        submissions: _abc.Iterable[Global___ResumeSubmission] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["submissions", b"submissions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitResumesRequest: _TypeAlias = SubmitResumesRequest  # noqa: Y015
+
+@_typing.final
+class ResumeSubmission(_message.Message):
+    """A reader who comes to a conversation, verified by who submits it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """Subject of the reader's token."""
+    conversation_id: _builtins.str
+    """The conversation."""
+    after_sequence: _builtins.int
+    """Number of the last message seen."""
+    epoch: _builtins.str
+    """Epoch that the number belongs to."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles of it."""
+
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        conversation_id: _builtins.str = ...,
+        after_sequence: _builtins.int = ...,
+        epoch: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "conversation_id", b"conversation_id", "epoch", b"epoch", "roles", b"roles", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeSubmission: _TypeAlias = ResumeSubmission  # noqa: Y015
+
+@_typing.final
+class SubmitResumesResponse(_message.Message):
+    """Answer of SubmitResumes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResumeResult]:
+        """One result a submission, in its order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ResumeResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitResumesResponse: _TypeAlias = SubmitResumesResponse  # noqa: Y015
+
+@_typing.final
+class ResumeResult(_message.Message):
+    """What one reader missed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___ResumeMessagesResponse:
+        """What he missed, at most 50 messages; absent where it is not as simple: he
+        may not read it, it is not known yet, or what he saw is gone.
+        """
+
+    def __init__(
+        self,
+        *,
+        response: Global___ResumeMessagesResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeResult: _TypeAlias = ResumeResult  # noqa: Y015
+
+@_typing.final
 class ListTailsRequest(_message.Message):
     """Request of ListTails."""
 

@@ -76,6 +76,11 @@ class MessageServiceStub:
                 request_serializer=interchange_dot_message_dot_v1_dot_message__service__pb2.SubmitMarksRequest.SerializeToString,
                 response_deserializer=interchange_dot_message_dot_v1_dot_message__service__pb2.SubmitMarksResponse.FromString,
                 _registered_method=True)
+        self.SubmitResumes = channel.unary_unary(
+                '/interchange.message.v1.MessageService/SubmitResumes',
+                request_serializer=interchange_dot_message_dot_v1_dot_message__service__pb2.SubmitResumesRequest.SerializeToString,
+                response_deserializer=interchange_dot_message_dot_v1_dot_message__service__pb2.SubmitResumesResponse.FromString,
+                _registered_method=True)
         self.ListTails = channel.unary_unary(
                 '/interchange.message.v1.MessageService/ListTails',
                 request_serializer=interchange_dot_message_dot_v1_dot_message__service__pb2.ListTailsRequest.SerializeToString,
@@ -146,6 +151,14 @@ class MessageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SubmitResumes(self, request, context):
+        """Returns what many readers of one tenant missed who come at once: one result
+        a reader, empty where ResumeMessages has to be asked for him alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTails(self, request, context):
         """Returns how far conversations of one tenant are: the gateway finds by it
         what it was not told.
@@ -196,6 +209,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.SubmitMarks,
                     request_deserializer=interchange_dot_message_dot_v1_dot_message__service__pb2.SubmitMarksRequest.FromString,
                     response_serializer=interchange_dot_message_dot_v1_dot_message__service__pb2.SubmitMarksResponse.SerializeToString,
+            ),
+            'SubmitResumes': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitResumes,
+                    request_deserializer=interchange_dot_message_dot_v1_dot_message__service__pb2.SubmitResumesRequest.FromString,
+                    response_serializer=interchange_dot_message_dot_v1_dot_message__service__pb2.SubmitResumesResponse.SerializeToString,
             ),
             'ListTails': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTails,
@@ -420,6 +438,33 @@ class MessageService:
             '/interchange.message.v1.MessageService/SubmitMarks',
             interchange_dot_message_dot_v1_dot_message__service__pb2.SubmitMarksRequest.SerializeToString,
             interchange_dot_message_dot_v1_dot_message__service__pb2.SubmitMarksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitResumes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interchange.message.v1.MessageService/SubmitResumes',
+            interchange_dot_message_dot_v1_dot_message__service__pb2.SubmitResumesRequest.SerializeToString,
+            interchange_dot_message_dot_v1_dot_message__service__pb2.SubmitResumesResponse.FromString,
             options,
             channel_credentials,
             insecure,

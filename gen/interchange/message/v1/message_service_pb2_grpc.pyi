@@ -56,6 +56,10 @@ class MessageServiceStub:
     """
     SubmitMarks: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.SubmitMarksRequest, _message_service_pb2.SubmitMarksResponse]
     """Moves the marks of many readers of one tenant."""
+    SubmitResumes: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.SubmitResumesRequest, _message_service_pb2.SubmitResumesResponse]
+    """Returns what many readers of one tenant missed who come at once: one result
+    a reader, empty where ResumeMessages has to be asked for him alone.
+    """
     ListTails: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListTailsRequest, _message_service_pb2.ListTailsResponse]
     """Returns how far conversations of one tenant are: the gateway finds by it
     what it was not told.
@@ -88,6 +92,10 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """
     SubmitMarks: _aio.UnaryUnaryMultiCallable[_message_service_pb2.SubmitMarksRequest, _message_service_pb2.SubmitMarksResponse]  # type: ignore[assignment]
     """Moves the marks of many readers of one tenant."""
+    SubmitResumes: _aio.UnaryUnaryMultiCallable[_message_service_pb2.SubmitResumesRequest, _message_service_pb2.SubmitResumesResponse]  # type: ignore[assignment]
+    """Returns what many readers of one tenant missed who come at once: one result
+    a reader, empty where ResumeMessages has to be asked for him alone.
+    """
     ListTails: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListTailsRequest, _message_service_pb2.ListTailsResponse]  # type: ignore[assignment]
     """Returns how far conversations of one tenant are: the gateway finds by it
     what it was not told.
@@ -165,6 +173,16 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.SubmitMarksResponse, _abc.Awaitable[_message_service_pb2.SubmitMarksResponse]]:
         """Moves the marks of many readers of one tenant."""
+
+    @_abc_1.abstractmethod
+    def SubmitResumes(
+        self,
+        request: _message_service_pb2.SubmitResumesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.SubmitResumesResponse, _abc.Awaitable[_message_service_pb2.SubmitResumesResponse]]:
+        """Returns what many readers of one tenant missed who come at once: one result
+        a reader, empty where ResumeMessages has to be asked for him alone.
+        """
 
     @_abc_1.abstractmethod
     def ListTails(
