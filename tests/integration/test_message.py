@@ -250,7 +250,7 @@ async def test_two_tenants_with_the_same_conversation_share_nothing(
     other = Talk(stub, instance, f"t-{uuid4().hex[:12]}")
     name = new_id()
     await talk.start("one", conversation_id=name)
-    assert (await refused(other("SendMessage", text_of(name, "x"))))[0] == "UNAVAILABLE"
+    assert (await refused(other("SendMessage", text_of(name, "x"))))[0] == "ABORTED"
     await other.start("two", conversation_id=name)
 
     first = await talk("SendMessage", text_of(name, "same", "c-1"))

@@ -77,7 +77,7 @@ async def test_reply_ahead_of_its_conversation_waits_for_the_start(talk: Talk) -
     name = start.conversation_id
 
     await talk.apply(await talk.replied(name, "1"), await talk.replied(name, "2"))
-    assert (await refused(talk("SendMessage", text_of(name, "x"))))[0] == "UNAVAILABLE"
+    assert (await refused(talk("SendMessage", text_of(name, "x"))))[0] == "ABORTED"
     await talk.apply(await talk.replied(name, "3"), start, handed_off(name))
 
     # The third came in the same batch, and was applied ahead of its start as well.
