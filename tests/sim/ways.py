@@ -61,6 +61,15 @@ class Ways:
         for follower in self.followers:
             follower.subscription.arrive(self.steps)
 
+    async def flow(self) -> None:
+        """Let events move a little, at many places."""
+        for relay in self._relays:
+            if self._chance.happens(0.6):
+                await self._relay(relay)
+        for follower in self.followers:
+            if self._chance.happens(0.6):
+                await follower.deliver()
+
     async def act(self, action: str) -> None:
         """Do one thing somewhere on the way."""
         follower = self._chance.pick(self.followers)

@@ -109,7 +109,7 @@ class Customers:
         """End, reopen, or ask for a person."""
         if not self.told.conversations:
             return
-        what = self._chance.weighted({"end": 2.0, "reopen": 5.0, "hand off": 2.0})
+        what = self._chance.weighted({"end": 3.0, "reopen": 5.0, "hand off": 2.0})
         names = list(self._over if what == "reopen" and self._over else self.told.conversations)
         name = self._chance.pick(names)
         customer = self.told.conversations[name].customer
@@ -127,6 +127,11 @@ class Customers:
             request = pb.HandOffConversationRequest(**key, needs=needs)
             command = commands.hand_off(request, caller)
         self.changing.append((customer, command))
+        if what == "end" and self._chance.happens(0.4):
+            # He comes back at once: what was on its way belongs to the time before.
+            key["request_id"] += "r"
+            again = pb.ReopenConversationRequest(**key, route=route)
+            self.changing.append((customer, commands.reopen(again, caller)))
         await self._change()
 
     async def read(self) -> None:

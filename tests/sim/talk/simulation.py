@@ -46,7 +46,7 @@ SERVICES = ("session", "conversation", "message", "bot", "agent")
 ACTIONS = {
     "start": 5.0,
     "say": 12.0,
-    "turn": 6.0,
+    "turn": 11.0,
     "mark": 2.0,
     "come": 4.0,
     "go": 2.0,
@@ -55,25 +55,37 @@ ACTIONS = {
     "sweep sessions": 2.0,
     "decide": 14.0,
     "answer": 20.0,
-    "agent turns": 6.0,
+    "agent turns": 9.0,
     "attend": 18.0,
     "match": 3.0,
     "sweep": 5.0,
     "bot": 12.0,
     "age turns": 3.0,
-    "clients": 8.0,
+    "clients": 10.0,
     "look": 4.0,
     "break": 2.0,
     "operate": 6.0,
     "office restarts": 1.0,
     "gateway vanishes": 0.7,
 }
-EVENTS_MOVE = 5
-"""Times a step that something happens on the ways: most of what happens is events."""
-STARTS = 4
+MEANWHILE = {
+    "turn": 10.0,
+    "say": 6.0,
+    "go": 5.0,
+    "come": 3.0,
+    "decide": 8.0,
+    "agent turns": 8.0,
+    "attend": 6.0,
+    "match": 8.0,
+    "sweep": 8.0,
+    "age turns": 8.0,
+    "bot": 12.0,
+}
+"""What happens while somebody waits for somebody else: what gets into his way."""
+MOVES = ways.ACTIONS | {"age": 10.0}
+"""What else happens on the ways: gaps are old sooner than in a day of trades."""
+STARTS = 3
 """Times that conversations are started before all else."""
-MOVES = ways.ACTIONS | {"age": 8.0}
-"""What they do: gaps are old sooner than in a day of trades."""
 INSTANCES = 2
 """Of the bot, the agent service and the gateway."""
 
@@ -129,7 +141,7 @@ class Simulation:
             database.fate = self._fate
         for tenancy in self.tenancies:
             for name in cast.AGENTS:
-                if self.chance.happens(0.6):
+                if self.chance.happens(0.85):
                     await tenancy.staff.come(name)
             for _ in range(starts):
                 await tenancy.customers.start()
@@ -155,8 +167,8 @@ class Simulation:
         action = self.chance.weighted(ACTIONS)
         self.chance.note("step", self.ways.steps, action)
         await self._act(action)
-        for _ in range(EVENTS_MOVE):
-            await self.ways.act(self.chance.weighted(MOVES))
+        await self.ways.flow()
+        await self.ways.act(self.chance.weighted(MOVES))
         await self._check_loads()
 
     async def _meanwhile(self) -> None:
@@ -165,10 +177,10 @@ class Simulation:
             return
         self._nested = True
         try:
-            if self.chance.happens(0.5):
-                await self.ways.act(self.chance.weighted(MOVES))
+            if self.chance.happens(0.3):
+                await self.ways.flow()
                 return
-            action = self.chance.weighted(ACTIONS)
+            action = self.chance.weighted(MEANWHILE)
             self.chance.note("meanwhile:", action)
             await self._act(action)
         finally:
