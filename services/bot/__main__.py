@@ -20,7 +20,7 @@ from services.common.personal import PersonalKeys
 from services.common.wiring import add_relays, open_database
 from services.common.work import UnitOfWork
 
-GATHER_MS = 5
+GATHER_MS = 15
 """A customer waits for what is gathered here."""
 
 

@@ -30,7 +30,7 @@ R = TypeVar("R")
 CONSUMED = Metric("inbox_consumed_total", "Events taken from Kafka", ["service", "topic"])
 
 TEND_SECONDS = 0.25
-BUSY = 16
+BUSY = 8
 """Events in a batch from which on the next one gathers."""
 
 

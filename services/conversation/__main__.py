@@ -24,7 +24,7 @@ from services.conversation.repository import Conversations, PostgresConversation
 from services.conversation.servicer import ConversationServicer
 from services.conversation.watch import Watches
 
-GATHER_MS = 5
+GATHER_MS = 10
 """A customer waits for what is gathered here."""
 
 

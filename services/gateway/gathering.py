@@ -15,6 +15,9 @@ import structlog
 
 T = TypeVar("T")
 
+CROWD = 4
+"""Items in a batch from which on the next one gathers."""
+GATHER_S = 0.004
 WAITING_MAX = 20_000
 """Items of one tenant that wait, at most."""
 log = structlog.get_logger()
@@ -70,14 +73,17 @@ class Gatherer(Generic[T]):
 
     async def _run(self, tenant_id: str, queue: _Queue[T]) -> None:
         try:
-            # Whoever is ready in this turn of the loop joins.
-            await asyncio.sleep(0)
+            # Whoever is ready in this turn of the loop joins; beside other batches there
+            # is a crowd, and more will come.
+            await asyncio.sleep(GATHER_S if len(queue.tasks) > 1 else 0)
             while queue.waiting:
                 batch = self._batch(queue.waiting)
                 try:
                     await self._handle(tenant_id, batch)
                 except Exception:
                     log.exception("batch failed", tenant=tenant_id, size=len(batch))
+                if len(batch) >= CROWD:
+                    await asyncio.sleep(GATHER_S)
         finally:
             task = asyncio.current_task()
             assert task is not None

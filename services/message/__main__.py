@@ -29,7 +29,7 @@ from services.message.resuming import Resuming
 from services.message.servicer import MessageServicer
 from services.message.watching import Watches
 
-GATHER_MS = 5
+GATHER_MS = 15
 """Somebody waits for what these events say: they gather less than others."""
 
 
