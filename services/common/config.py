@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     """DEBUG, INFO, WARNING or ERROR."""
     trace_endpoint: str = ""
     """OTLP gRPC endpoint, host:port; no traces are sent when empty."""
-    trace_ratio: float = Field(default=0.01, ge=0, le=1)
+    trace_ratio: float = Field(default=0.001, ge=0, le=1)
     """Share of the traces started here that are kept; a caller's decision wins."""
     message_rate_per_s: int = Field(default=20, ge=1)
     """Messages that one sender may send in a second, each instance counting for itself."""

@@ -99,7 +99,7 @@ class StackSettings(BaseSettings):
     """Who runs Postgres when the command runs as root, which Postgres refuses."""
     redis_memory_max_mb: int = Field(default=512, ge=16, le=65536)
     """Memory of the local Redis; keys with a lifetime are evicted beyond it."""
-    trace_ratio: float = Field(default=0.01, ge=0, le=1)
+    trace_ratio: float = Field(default=0.001, ge=0, le=1)
     """Share of the traces that are kept; a caller's decision wins."""
     trace_file_bytes_max: int = Field(default=32 * 1024 * 1024, ge=1024)
     """Size at which the file of spans is rotated; one older file is kept."""

@@ -32,6 +32,7 @@ from services.stack.tokens import KEY_FILE, Issuer
 
 MIGRATIONS = "migrations"
 TOPICS = "topics"
+OUTBOX_POLL_MAX_MS = 250
 PERSONAL_KEY = "personal_key"
 MARKER = "stack.json"
 """Says that a folder is a stack's."""
@@ -279,6 +280,8 @@ class Stack:
             "INTERCHANGE_KAFKA_REPLICATION": str(settings.kafka_replication),
             "INTERCHANGE_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix,
             "INTERCHANGE_EGRESS": self.egress,
+            # Each service is one process here: its own commits wake its relay.
+            "INTERCHANGE_OUTBOX_POLL_MAX_MS": str(OUTBOX_POLL_MAX_MS),
             "INTERCHANGE_TRACE_RATIO": str(settings.trace_ratio),
             "INTERCHANGE_TRACE_ENDPOINT": self.collector.endpoint,
             "INTERCHANGE_ARCHIVE_DIR": str(settings.archive_dir),

@@ -37,8 +37,10 @@ class Side:
 class Floor:
     """Agents who accept everything, and customers who talk with them."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, *, stay: bool = True) -> None:
+        """Unless they `stay`, customers look no longer once the bot has answered."""
         self._stack = stack
+        self._stay = stay
         self.agents: list[Line] = []
         self.customers: list[Line] = []
         self.offered: dict[str, float] = {}
@@ -120,6 +122,8 @@ class Floor:
     def _hear_message(self, line: Line, frame: frames_out.Message) -> None:
         if frame.sender.kind == "bot":
             self.answered.setdefault(frame.conversation_id, time.perf_counter())
+            if not self._stay:
+                line.say(frames_in.Unsubscribe(conversation_id=frame.conversation_id))
         elif frame.client_message_id.startswith(TIMED) and frame.sender.id != line.subject:
             self.latencies_ns.append(time.perf_counter_ns() - int(frame.text or "0"))
             if frame.sequence % MARK_EVERY == 0:

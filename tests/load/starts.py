@@ -49,7 +49,7 @@ def run(scene: Scene) -> Report:
 async def _run(scene: Scene) -> Report:
     seconds = 5 if scene.quick else 20
     total = min(RATE * seconds, AGENTS * LIMIT * HAND_OVER_EVERY)
-    on = Floor(scene.stack)
+    on = Floor(scene.stack, stay=False)
     await on.open(AGENTS, CUSTOMERS)
     try:
         scene.say(f"{RATE} conversations/s for {seconds} s, one in {HAND_OVER_EVERY} handed over")
