@@ -155,6 +155,8 @@ class Settings(BaseSettings):
     """Pause between looks for news that no push brought."""
     gateway_presence_ms: int = Field(default=5_000, ge=20)
     """Pause between looks for who came and went."""
+    gateway_confirm_ms: int = Field(default=60_000, ge=20)
+    """Pause between comparisons of the sessions held with those that the session service knows."""
     gateway_marks_flush_ms: int = Field(default=250, ge=1)
     """How long marks of readers gather."""
     gateway_drain_spread_ms: int = Field(default=5_000, ge=0)

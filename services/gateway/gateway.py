@@ -54,7 +54,7 @@ class Gateway:
         self.starts = Starts(upstream)
         self.sends = Sends(upstream, self.feeds.learn)
         self.marks = MarkSink(upstream, settings)
-        self.sessions = Sessions(upstream)
+        self.sessions = Sessions(upstream, settings)
         self.conduct = Conduct(self)
         self.draining = False
 

@@ -1,43 +1,44 @@
-"""Sessions of the sockets here: opened, resumed and left in batches, kept by one heartbeat."""
+"""Sessions of the sockets here: opened, resumed and left in batches, kept by one heartbeat.
+
+Now and then all are compared with what the session service knows. That repairs what an
+answer that was lost, or a departure that was not told, left behind: a session that
+nobody would end while this instance lives.
+"""
 
 import asyncio
-from typing import NamedTuple, Protocol
+import random
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import structlog
 from interchange.session.v1.session_pb2 import SUBJECT_KIND_AGENT, SUBJECT_KIND_CUSTOMER
 from interchange.session.v1.session_service_pb2 import Attachment, AttachResult
 
+from services.common.config import Settings
 from services.common.identity import AGENT, Caller
-from services.gateway import frames_out
 from services.gateway.frames_in import Hello
 from services.gateway.gathering import Gatherer
+from services.gateway.holdings import Attached, Holding
 from services.gateway.refusals import of_status, refusal
 from services.gateway.upstream import Upstream
 
 BATCH_MAX = 1_000
+CONFIRMED_MAX = 20_000
+"""Sessions of one tenant that can be confirmed: what a call does not name is let go of."""
 FIRST_INTERVAL_S = 5.0
 INTERVAL_MIN_S = 0.05
 log = structlog.get_logger()
 
 
-class Attached(Protocol):
-    """A socket that has, or wants, a session."""
-
-    session_id: str
-
-    def attached(self, result: AttachResult) -> bool:
-        """Take the session; False when the socket is gone."""
-
-    def not_attached(self, error: frames_out.Error) -> None:
-        """Take why there is none."""
-
-    def lost(self, reason: str) -> None:
-        """Take that the session is gone."""
-
-
 class _Wish(NamedTuple):
     socket: Attached
     attachment: Attachment
+
+    @property
+    def session_id(self) -> str:
+        """The session to take up again; empty for a new one."""
+        return self.attachment.session_id
 
 
 class _Left(NamedTuple):
@@ -52,9 +53,10 @@ class Sessions:
     comes back at once must not be let go of after it was taken in.
     """
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, settings: Settings) -> None:
         self._upstream = upstream
-        self._holders: dict[str, Attached] = {}
+        self._confirm_s = settings.gateway_confirm_ms / 1000
+        self._holdings: dict[str, Holding] = {}
         self.waiting: Gatherer[_Wish | _Left] = Gatherer(self._handle, BATCH_MAX)
 
     def open(self, socket: Attached, caller: Caller, hello: Hello) -> bool:
@@ -67,19 +69,37 @@ class Sessions:
             session_id=hello.session_id,
             secret=hello.secret,
         )
-        return self.waiting.add(caller.tenant_id, _Wish(socket, attachment))
+        return self._add(caller.tenant_id, _Wish(socket, attachment))
 
     def leave(self, socket: Attached, tenant_id: str, *, ended: bool) -> None:
         """Let go of a socket's session: for good, or to be resumed."""
         session_id = socket.session_id
         # Another socket may have resumed it here meanwhile.
-        if session_id and self._holders.get(session_id) is socket:
-            del self._holders[session_id]
-            self.waiting.add(tenant_id, _Left(session_id, ended))
+        if session_id and self._holding(tenant_id).release(session_id, socket):
+            # One that finds no room is left by the next confirmation.
+            self._add(tenant_id, _Left(session_id, ended))
+
+    def _holding(self, tenant_id: str) -> Holding:
+        return self._holdings.setdefault(tenant_id, Holding())
+
+    def _add(self, tenant_id: str, item: _Wish | _Left) -> bool:
+        taken = self.waiting.add(tenant_id, item)
+        if taken:
+            self._holding(tenant_id).depart(item.session_id)
+        return taken
 
     async def _handle(self, tenant_id: str, batch: list[_Wish | _Left]) -> None:
+        try:
+            await self._move(tenant_id, batch)
+        finally:
+            holding = self._holding(tenant_id)
+            holding.asked()
+            for each in batch:
+                holding.arrive(each.session_id)
+
+    async def _move(self, tenant_id: str, batch: list[_Wish | _Left]) -> None:
         wishes = [each for each in batch if isinstance(each, _Wish)]
-        resumed = {each.attachment.session_id for each in wishes}
+        resumed = {each.session_id for each in wishes}
         left = [
             each
             for each in batch
@@ -105,9 +125,8 @@ class Sessions:
 
     def _hold(self, tenant_id: str, socket: Attached, result: AttachResult) -> None:
         session_id = result.session.session_id
-        before = self._holders.get(session_id)
-        self._holders[session_id] = socket
-        if before is not None and before is not socket:
+        before = self._holding(tenant_id).hold(session_id, socket)
+        if before is not None:
             before.lost("SESSION_RESUMED_ELSEWHERE")
         if not socket.attached(result):
             # It went while we asked.
@@ -119,22 +138,54 @@ class Sessions:
         try:
             await self._upstream.detach(tenant_id, ended, broken)
         except Exception as error:
-            # They run out by themselves.
+            # The next confirmation lets go of them: this instance keeps them alive.
             log.warning("sessions were not left", count=len(left), reason=refusal(error).reason)
 
     async def run(self) -> None:
         """Keep the sessions until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep())
+            tasks.create_task(self._repair())
+
+    async def _keep(self) -> None:
         pause = 0.0
         while True:
             await asyncio.sleep(pause)
+            asked_at = time.monotonic()
             try:
                 answer = await self._upstream.heartbeat()
             except Exception as error:
                 log.warning("heartbeat failed", reason=refusal(error).reason)
                 pause = FIRST_INTERVAL_S / 5
                 continue
-            for session_id in answer.lost_session_ids:
-                holder = self._holders.pop(session_id, None)
-                if holder is not None:
-                    holder.lost("SESSION_EXPIRED")
+            for holding in tuple(self._holdings.values()):
+                _expire(holding.lose(answer.lost_session_ids, asked_at))
             pause = max(INTERVAL_MIN_S, answer.interval_ms / 1000) or FIRST_INTERVAL_S
+
+    async def _repair(self) -> None:
+        while True:
+            # Instances that started together must not ask together for ever.
+            await asyncio.sleep(self._confirm_s * random.uniform(0.75, 1.25))
+            for tenant_id in tuple(self._holdings):
+                await self._confirm(tenant_id, self._holdings[tenant_id])
+
+    async def _confirm(self, tenant_id: str, holding: Holding) -> None:
+        asked_at, named = time.monotonic(), holding.named()
+        if len(named) > CONFIRMED_MAX:
+            # In parts it can't be done: each would let go of what the others name.
+            log.warning("too many sessions to confirm", tenant=tenant_id, count=len(named))
+            return
+        try:
+            lost = await self._upstream.confirm(tenant_id, named)
+        except Exception as error:
+            reason = refusal(error).reason
+            log.warning("sessions were not confirmed", tenant=tenant_id, reason=reason)
+            return
+        _expire(holding.lose(lost, asked_at))
+        if not named and holding.is_over(asked_at):
+            del self._holdings[tenant_id]
+
+
+def _expire(sockets: Iterable[Attached]) -> None:
+    for socket in sockets:
+        socket.lost("SESSION_EXPIRED")

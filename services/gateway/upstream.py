@@ -4,7 +4,7 @@ As a caller where somebody asked for it, so that what he may see is decided wher
 is known; as the mesh where it is for many at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from interchange.agent.v1 import agent_pb2, agent_service_pb2
@@ -136,6 +136,13 @@ class Upstream:
         """Say that this instance lives."""
         request = session_service_pb2.HeartbeatInstanceRequest(instance_id=self.instance_id)
         return await self._sessions.HeartbeatInstance(request, **_mesh(NO_TENANT))
+
+    async def confirm(self, tenant_id: str, session_ids: Iterable[str]) -> Sequence[str]:
+        """Name all sessions of a tenant that are held here; return those that are not."""
+        request = session_service_pb2.ConfirmSessionsRequest(
+            instance_id=self.instance_id, session_ids=session_ids
+        )
+        return (await self._sessions.ConfirmSessions(request, **_mesh(tenant_id))).lost_session_ids
 
     async def present(self, tenant_id: str, subjects: Sequence[str]) -> frozenset[str]:
         """Return those of the subjects who are there."""

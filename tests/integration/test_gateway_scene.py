@@ -73,6 +73,12 @@ class Mesh:
         self.talks: dict[tuple[str, str], Talk] = {}
         self.sessions: dict[str, session_pb2.Session] = {}
         self.secrets: dict[str, str] = {}
+        self.given: dict[str, tuple[str, float]] = {}
+        """Tenant of each session, and when an instance was given it last."""
+        self.silence_s = 60.0
+        """How long an instance may leave a session unnamed that it was given."""
+        self.confirmed: defaultdict[str, list[set[str]]] = defaultdict(list)
+        """What was named of each tenant, in order."""
         self.desks: dict[tuple[str, str], agent_pb2.Desk] = {}
         self.lost: defaultdict[str, list[str]] = defaultdict(list)
         self.calls: defaultdict[str, int] = defaultdict(int)
@@ -336,9 +342,11 @@ class Sessions(session_service_pb2_grpc.SessionServiceServicer):
 
     async def AttachSessions(self, request, context):  # noqa: N802
         await self.mesh.called("AttachSessions")
-        return session_service_pb2.AttachSessionsResponse(
+        answer = session_service_pb2.AttachSessionsResponse(
             results=[self._attach(request.instance_id, each) for each in request.attachments]
         )
+        await self.mesh.called("AttachSessions answered")
+        return answer
 
     def _attach(self, instance_id: str, attachment) -> session_service_pb2.AttachResult:
         known = self.mesh.sessions.get(attachment.session_id)
@@ -356,23 +364,45 @@ class Sessions(session_service_pb2_grpc.SessionServiceServicer):
             self.mesh.sessions[session.session_id] = session
             self.mesh.secrets[session.session_id] = f"secret-{session.session_id}"
         session.instance_id = instance_id
+        self.mesh.given[session.session_id] = identity.current().tenant_id, time.monotonic()
         secret = self.mesh.secrets[session.session_id]
         return session_service_pb2.AttachResult(session=session, secret=secret, resumed=resumed)
 
     async def DetachSessions(self, request, context):  # noqa: N802
         await self.mesh.called("DetachSessions")
-        for each in request.ended_session_ids:
-            self.mesh.sessions.pop(each, None)
-        for each in request.broken_session_ids:
-            if each in self.mesh.sessions:
-                self.mesh.sessions[each].instance_id = ""
+        mine = self._held(request.instance_id)
+        for each in mine.intersection(request.ended_session_ids):
+            del self.mesh.sessions[each]
+        for each in mine.intersection(request.broken_session_ids):
+            self.mesh.sessions[each].instance_id = ""
         return session_service_pb2.DetachSessionsResponse()
 
     async def HeartbeatInstance(self, request, context):  # noqa: N802
         await self.mesh.called("HeartbeatInstance")
-        return session_service_pb2.HeartbeatInstanceResponse(
+        answer = session_service_pb2.HeartbeatInstanceResponse(
             lost_session_ids=self.mesh.lost.pop(request.instance_id, []), interval_ms=50
         )
+        await self.mesh.called("HeartbeatInstance answered")
+        return answer
+
+    async def ConfirmSessions(self, request, context):  # noqa: N802
+        await self.mesh.called("ConfirmSessions")
+        named, held = set(request.session_ids), self._held(request.instance_id)
+        self.mesh.confirmed[identity.current().tenant_id].append(named)
+        for each in held - named:
+            if time.monotonic() - self.mesh.given[each][1] >= self.mesh.silence_s:
+                self.mesh.sessions[each].instance_id = ""
+        await self.mesh.called("ConfirmSessions answered")
+        return session_service_pb2.ConfirmSessionsResponse(lost_session_ids=sorted(named - held))
+
+    def _held(self, instance_id: str) -> set[str]:
+        """Return what an instance holds of the caller's tenant."""
+        return {
+            each.session_id
+            for each in self.mesh.sessions.values()
+            if each.instance_id == instance_id
+            and self.mesh.given[each.session_id][0] == identity.current().tenant_id
+        }
 
     async def ListPresence(self, request, context):  # noqa: N802
         await self.mesh.called("ListPresence")

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from services.common import errors, tokens
+from services.gateway import holdings, sessions
 from tests.integration.test_gateway_scene import KEY, Mesh, Raw, gateway_over, token, until
 
 
@@ -169,6 +170,142 @@ async def test_a_session_that_expired_closes_its_socket(mesh, tmp_path):
         assert await raw.end() == (4410, "SESSION_EXPIRED")
 
 
+AWAY = errors.Unavailable("DATABASE_UNAVAILABLE", "away")
+
+
+async def confirmed(mesh, *raws: Raw, tenant: str = "acme", silence_s: float = 0.0) -> None:
+    """Wait until just these are confirmed; from then on what is not named is let go of."""
+    named = {each.welcome["session_id"] for each in raws}
+    await until(lambda: mesh.confirmed[tenant][-1:] == [named])
+    mesh.silence_s = silence_s
+
+
+async def test_a_departure_that_was_not_told_is_repaired(mesh, tmp_path):
+    async with gateway_over(mesh, tmp_path, gateway_confirm_ms=50) as (one, _):
+        stays = await Raw.greeted(one.url, token("bea"))
+        leaves = await Raw.greeted(one.url, token())
+        await confirmed(mesh, stays, leaves)
+        mesh.fail["DetachSessions"] = AWAY
+        leaves.transport.disconnect(graceful=False)
+        await until(lambda: not mesh.sessions[leaves.welcome["session_id"]].instance_id)
+        assert mesh.calls["DetachSessions"] == 1
+        assert mesh.sessions[stays.welcome["session_id"]].instance_id
+        assert not stays.closed.done()
+
+
+async def test_of_a_tenant_whose_last_socket_left_nothing_stays(mesh, tmp_path, monkeypatch):
+    monkeypatch.setattr(holdings, "QUIET_S", 0.4)
+    async with gateway_over(mesh, tmp_path, gateway_confirm_ms=50) as (one, _):
+        other = await Raw.greeted(one.url, token(tenant="other"))
+        last = await Raw.greeted(one.url, token())
+        await confirmed(mesh, last, silence_s=0.2)
+        mesh.fail["DetachSessions"] = AWAY
+        last.transport.disconnect(graceful=False)
+        await until(lambda: list(one.gateway.sessions._holdings) == ["other"])
+        assert mesh.confirmed["acme"][-1] == set()
+        assert not mesh.sessions[last.welcome["session_id"]].instance_id
+        theirs = other.welcome["session_id"]
+        assert mesh.confirmed["other"][-1] == {theirs}
+        assert mesh.sessions[theirs].instance_id
+        assert not other.closed.done()
+
+
+async def test_a_session_whose_opening_was_never_heard_of_is_repaired(mesh, tmp_path):
+    async with gateway_over(mesh, tmp_path, gateway_confirm_ms=50) as (one, _):
+        mesh.fail["AttachSessions answered"] = AWAY
+        refused = await Raw.open(one.url)
+        refused.say(type="hello", token=token())
+        assert (await refused.end())[0] == 1013
+        (orphan,) = mesh.sessions.values()
+        assert orphan.instance_id
+        del mesh.fail["AttachSessions answered"]
+        knows = await Raw.greeted(one.url, token())
+        await confirmed(mesh, knows)
+        await until(lambda: not orphan.instance_id)
+        assert mesh.sessions[knows.welcome["session_id"]].instance_id
+        assert not knows.closed.done()
+
+
+async def test_a_session_that_is_not_confirmed_closes_its_socket(mesh, tmp_path):
+    async with gateway_over(mesh, tmp_path, gateway_confirm_ms=50) as (one, _):
+        stays = await Raw.greeted(one.url, token("bea"))
+        raw = await Raw.greeted(one.url, token())
+        del mesh.sessions[raw.welcome["session_id"]]
+        assert (await raw.next("error"))["reason"] == "SESSION_EXPIRED"
+        assert await raw.end() == (4410, "SESSION_EXPIRED")
+        assert not stays.closed.done()
+
+
+async def test_a_session_attached_during_the_confirmation_survives(mesh, tmp_path):
+    async with gateway_over(mesh, tmp_path, gateway_confirm_ms=50) as (one, _):
+        first = await Raw.greeted(one.url, token())
+        mine = {key: first.welcome[key] for key in ("session_id", "secret")}
+        await confirmed(mesh, first, silence_s=60.0)
+        asked = mesh.pause["ConfirmSessions"] = asyncio.Event()
+        answered = mesh.pause["ConfirmSessions answered"] = asyncio.Event()
+        count = mesh.calls["ConfirmSessions"]
+        await until(lambda: mesh.calls["ConfirmSessions"] > count)
+        first.transport.disconnect(graceful=False)
+        await until(lambda: not mesh.sessions[mine["session_id"]].instance_id)
+        # It was named, and is away when it is looked for.
+        count = mesh.calls["ConfirmSessions answered"]
+        asked.set()
+        await until(lambda: mesh.calls["ConfirmSessions answered"] > count)
+        again = await Raw.greeted(one.url, token(), **mine)
+        new = await Raw.greeted(one.url, token("bea"))
+        answered.set()
+        both = {mine["session_id"], new.welcome["session_id"]}
+        await until(lambda: mesh.confirmed["acme"][-1] == both)
+        assert again.welcome["resumed"] is True
+        assert not again.closed.done()
+        assert not new.closed.done()
+
+
+async def test_a_session_attached_during_a_heartbeat_survives(mesh, tmp_path):
+    async with gateway_over(mesh, tmp_path) as (one, _):
+        first = await Raw.greeted(one.url, token())
+        mine = {key: first.welcome[key] for key in ("session_id", "secret")}
+        first.transport.disconnect(graceful=False)
+        await until(lambda: not mesh.sessions[mine["session_id"]].instance_id)
+        answered = mesh.pause["HeartbeatInstance answered"] = asyncio.Event()
+        lost = mesh.lost[one.gateway.upstream.instance_id]
+        lost.append(mine["session_id"])
+        await until(lambda: one.gateway.upstream.instance_id not in mesh.lost)
+        again = await Raw.greeted(one.url, token(), **mine)
+        count = mesh.calls["HeartbeatInstance"]
+        answered.set()
+        await until(lambda: mesh.calls["HeartbeatInstance"] > count)
+        assert not again.closed.done()
+
+
+async def test_a_goodbye_on_its_way_is_not_overtaken_by_a_confirmation(mesh, tmp_path):
+    async with gateway_over(mesh, tmp_path, gateway_confirm_ms=50) as (one, _):
+        raw = await Raw.greeted(one.url, token())
+        await confirmed(mesh, raw)
+        left = mesh.pause["DetachSessions"] = asyncio.Event()
+        raw.say(type="bye")
+        await until(lambda: mesh.calls["DetachSessions"])
+        count = len(mesh.confirmed["acme"])
+        await until(lambda: len(mesh.confirmed["acme"]) > count + 1)
+        left.set()
+        await until(lambda: not mesh.sessions)
+
+
+async def test_more_sessions_than_a_call_takes_are_not_confirmed_in_parts(
+    mesh, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sessions, "CONFIRMED_MAX", 1)
+    async with gateway_over(mesh, tmp_path, gateway_confirm_ms=50) as (one, _):
+        raws = [await Raw.greeted(one.url, token()) for _ in range(2)]
+        other = await Raw.greeted(one.url, token(tenant="other"))
+        await confirmed(mesh, other, tenant="other")
+        mesh.confirmed.clear()
+        await until(lambda: len(mesh.confirmed["other"]) > 1)
+        assert not mesh.confirmed["acme"]
+        assert not any(each.closed.done() for each in (*raws, other))
+        assert all(each.instance_id for each in mesh.sessions.values())
+
+
 async def test_a_goodbye_ends_the_session(mesh, tmp_path):
     async with gateway_over(mesh, tmp_path) as (one, _):
         raw = await Raw.greeted(one.url, token())
@@ -240,5 +377,5 @@ async def test_nothing_is_left_of_sockets_that_are_gone(mesh, tmp_path):
         await until(lambda: not any(one.pushes.counts.values()))
         assert list(gateway.feeds) == []
         assert gateway.desks._desks == {}
-        assert gateway.sessions._holders == {}
+        assert not any(each.named() for each in gateway.sessions._holdings.values())
         assert gateway.wheel._of == {}
