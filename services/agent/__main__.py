@@ -18,8 +18,8 @@ from services.common.push import Pusher
 from services.common.wiring import add_relays, open_database
 from services.common.work import UnitOfWork
 
-GATHER_MS = 5
-"""A conversation that was handed over waits for its agent: others wait only this long."""
+PACE_MS = 8
+"""A conversation that was handed over waits for its agent."""
 
 
 async def wire(host: Host) -> None:
@@ -46,7 +46,7 @@ async def wire(host: Host) -> None:
         settings.consumer_gap_wait_ms,
         lambda: noted.tell(matching.agenda),
     )
-    events = EventConsumer(settings, database, consumer.TOPICS, applier, gather_ms=GATHER_MS)
+    events = EventConsumer(settings, database, consumer.TOPICS, applier, pace_ms=PACE_MS)
     host.add_task("agent consumer", events.run)
     host.add_service(
         add_AgentServiceServicer_to_server,

@@ -20,8 +20,8 @@ from services.common.personal import PersonalKeys
 from services.common.wiring import add_relays, open_database
 from services.common.work import UnitOfWork
 
-GATHER_MS = 15
-"""A customer waits for what is gathered here."""
+PACE_MS = 20
+"""A customer waits for what the bot will say, but most of these events are not for it."""
 
 
 async def wire(host: Host) -> None:
@@ -51,7 +51,7 @@ async def wire(host: Host) -> None:
         settings.consumer_gap_wait_ms,
         worker.wake,
     )
-    events = EventConsumer(settings, database, consumer.TOPICS, applier, gather_ms=GATHER_MS)
+    events = EventConsumer(settings, database, consumer.TOPICS, applier, pace_ms=PACE_MS)
     host.add_task("bot consumer", events.run)
     host.add_service(
         add_BotServiceServicer_to_server,

@@ -5,6 +5,7 @@ numbers and the events that it causes. Whatever crashes, the transaction decides
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,10 @@ BUSY = 8
 class EventConsumer(Generic[R]):
     """Feeds the events of some topics to one service.
 
-    A busy one lets events gather for `gather_ms`, by default as the settings say.
+    A busy one lets events gather, as the settings say. One with a pace does not: it
+    begins a batch `pace_ms` after the one before at the earliest. Where people wait
+    for each other, events come one by one all the time, and each would cost a
+    transaction of its own.
     """
 
     def __init__(
@@ -46,10 +50,11 @@ class EventConsumer(Generic[R]):
         database: Database,
         topics: Sequence[str],
         applier: Applier[R],
-        gather_ms: int | None = None,
+        pace_ms: int | None = None,
     ) -> None:
         self._settings = settings
-        self._gather_s = (settings.consumer_gather_ms if gather_ms is None else gather_ms) / 1000
+        self._pace_s = None if pace_ms is None else pace_ms / 1000
+        self._began = 0.0
         self._database = database
         self._inbox = Inbox(database.service)
         self._topics = {settings.kafka_topic_prefix + topic: topic for topic in topics}
@@ -115,14 +120,21 @@ class EventConsumer(Generic[R]):
         if first is None:
             self._busy = False
             return []
-        gather_s = self._gather_s if self._busy else 0
         messages = [
             first,
-            *consumer.consume(self._settings.consumer_batch_size_max - 1, gather_s),
+            *consumer.consume(self._settings.consumer_batch_size_max - 1, self._pause_s()),
         ]
         self._busy = len(messages) >= BUSY
         kafka.raise_for(messages)
         return messages
+
+    def _pause_s(self) -> float:
+        """Return how long more events may gather."""
+        if self._pace_s is None:
+            return self._settings.consumer_gather_ms / 1000 if self._busy else 0
+        now = time.monotonic()
+        self._began = max(now, self._began + self._pace_s)
+        return self._began - now
 
     async def _take(self, messages: list[Message]) -> None:
         following: dict[PartitionId, int] = {}

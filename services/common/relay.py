@@ -45,7 +45,7 @@ class Cursor:
     id: int = 0
 
 
-CROWD_S = 0.005
+CROWD_S = 0.008
 """Time between two requests to Kafka when commits come one upon the other."""
 
 

@@ -24,8 +24,8 @@ from services.conversation.repository import Conversations, PostgresConversation
 from services.conversation.servicer import ConversationServicer
 from services.conversation.watch import Watches
 
-GATHER_MS = 10
-"""A customer waits for what is gathered here."""
+PACE_MS = 10
+"""A customer waits for what happens next."""
 
 
 async def wire(host: Host) -> None:
@@ -54,7 +54,7 @@ async def wire(host: Host) -> None:
         decisions.applied,
         prepare=decisions.prepare,
     )
-    events = EventConsumer(settings, database, TOPICS, applier, gather_ms=GATHER_MS)
+    events = EventConsumer(settings, database, TOPICS, applier, pace_ms=PACE_MS)
     host.add_task("conversation consumer", events.run)
     keys = PersonalKeys(database, settings)
     host.add_service(

@@ -29,8 +29,8 @@ from services.message.resuming import Resuming
 from services.message.servicer import MessageServicer
 from services.message.watching import Watches
 
-GATHER_MS = 15
-"""Somebody waits for what these events say: they gather less than others."""
+PACE_MS = 10
+"""Somebody waits for what these events say."""
 
 
 async def wire(host: Host) -> None:
@@ -58,7 +58,7 @@ async def wire(host: Host) -> None:
         follower.applied,
         follower.prepare,
     )
-    events = EventConsumer(settings, database, consumer.TOPICS, applier, gather_ms=GATHER_MS)
+    events = EventConsumer(settings, database, consumer.TOPICS, applier, pace_ms=PACE_MS)
     host.add_task("message consumer", events.run)
     reader = Reader(units, arrivals, ports.clock)
     resuming = Resuming(units, arrivals, ports.clock)

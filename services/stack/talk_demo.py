@@ -33,7 +33,7 @@ NAMES = (
 )
 LIMIT = 4
 """Conversations an agent takes at once."""
-SPREAD_S = 5.0
+SPREAD_S = 8.0
 """Time over which customers come."""
 PAGE = 500
 CALLS_AT_ONCE = 16

@@ -90,8 +90,12 @@ class Member:
     def _note(self, message: Message) -> None:
         self.notes.heard[self.subject, message.conversation_id].append(message.sequence)
         sent = self.notes.sent_at.get(message.client_message_id)
-        if sent is not None and message.sender.id != self.subject:
+        if sent is not None and message.sender.id != self.subject and self.is_live(message):
             self.notes.crossings_ms.append((time.perf_counter() - sent) * 1000)
+
+    def is_live(self, message: Message) -> bool:
+        """Tell what was said while one was there from what was said before."""
+        return True
 
     def hear(self, event: Event) -> None:
         """Take what came."""
@@ -212,6 +216,11 @@ class DeskAgent(Member):
         elif isinstance(event, Message):
             self._read(event)
 
+    def is_live(self, message: Message) -> bool:
+        """Tell what was said while he was there from what was said before he came."""
+        history = self._history.get(message.conversation_id)
+        return history is not None and message.sequence > history
+
     def _look(self, desk: Desk) -> None:
         carried = len(desk.offers) + len(desk.conversation_ids)
         if carried > self._limit:
@@ -228,8 +237,8 @@ class DeskAgent(Member):
     def _read(self, message: Message) -> None:
         """Answer what a customer says; what he said before is answered by the greeting."""
         conversation = message.conversation_id
-        new = message.sequence > self._history.get(conversation, 0)
-        if new and conversation in self._mine and message.sender.kind == "customer":
+        said = self.is_live(message) and message.sender.kind == "customer"
+        if said and conversation in self._mine:
             self._do(self._answer(conversation))
 
     async def _accept(self, offer_id: str) -> None:

@@ -87,7 +87,10 @@ class Answering:
         self.busy = True
         count = 0
         try:
-            for tenant, turns in (await self._queue.claim((), self._chance.between(1, 2))).items():
+            claimed = await self._queue.claim((), self._chance.between(1, 2))
+            # The database returns them in an order of its own.
+            for tenant in sorted(claimed):
+                turns = sorted(claimed[tenant], key=lambda one: (one.conversation_id, one.sequence))
                 count += len(turns)
                 try:
                     await self._worker._settle(tenant, turns)

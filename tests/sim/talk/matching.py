@@ -1,12 +1,13 @@
 """Instances of the agent service: the real matcher, timers and use cases, without tasks."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from services.agent import settling, working
 from services.agent.agenda import Agenda
 from services.agent.desk import Desk
-from services.agent.due import PostgresDue
+from services.agent.due import Found, PostgresDue
 from services.agent.floor import Tools
 from services.agent.matcher import Matcher
 from services.agent.mirrors import Mirrors
@@ -72,6 +73,19 @@ class Liar(Reserving):
         return Reservation(None, held=lie == "held", newer=lie == "newer")
 
 
+class OrderlyDue(PostgresDue):
+    """What is due, in one order: the database returns it in an order of its own."""
+
+    async def claim(self, now: datetime) -> Found:
+        found = await super().claim(now)
+        for by_tenant in (found.offers, found.departures, found.unsettled):
+            ordered = {tenant: sorted(by_tenant[tenant]) for tenant in sorted(by_tenant)}
+            by_tenant.clear()
+            by_tenant.update(ordered)  # type: ignore[arg-type]
+        found.waiting.sort()
+        return found
+
+
 class Floor:
     """One instance of the agent service."""
 
@@ -94,7 +108,7 @@ class Floor:
         self.tools = Tools(uow, self._clock, self._ids, self)
         offering = Offering(self.tools, self._mirrors, self.redis, settings)
         self._matcher = Matcher(self.tools, self.agenda, self._mirrors, offering, settings)
-        self._timers = Timers(self.tools, self.agenda, PostgresDue(database), settings)
+        self._timers = Timers(self.tools, self.agenda, OrderlyDue(database), settings)
 
     def tell(self, tenant_id: str, desks: Sequence[Desk], waiting: Collection[str] = ()) -> None:
         """Take the news of this instance; nobody else is told, mirrors lag."""

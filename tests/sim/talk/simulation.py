@@ -189,12 +189,14 @@ class Simulation:
     async def _act(self, action: str) -> None:
         calling, self._calling = self._calling, True
         try:
-            if await self._act_of_people(action):
-                return
-            self._calling = False
-            await self._act_of_services(action)
+            if not await self._act_of_people(action):
+                self._calling = False
+                await self._act_of_services(action)
         finally:
             self._calling = calling
+        # What began behind it ends before anything else begins: else runs would differ.
+        for gateway in self.gateways:
+            await gateway.settle()
 
     async def _act_of_people(self, action: str) -> bool:
         tenancy = self.chance.pick(self.tenancies)
