@@ -78,8 +78,8 @@ MEANWHILE = {
     "attend": 6.0,
     "match": 8.0,
     "sweep": 8.0,
-    "age turns": 8.0,
-    "bot": 12.0,
+    "lease runs out": 12.0,
+    "bot": 8.0,
 }
 """What happens while somebody waits for somebody else: what gets into his way."""
 MOVES = ways.ACTIONS | {"age": 10.0}
@@ -248,6 +248,11 @@ class Simulation:
                 await self.tenancies[0].presence.sweep()
             case "age turns":
                 await age_turns(self._house.owner)
+            case "lease runs out":
+                await age_turns(self._house.owner)
+                for other in self.bots:
+                    if not other.busy:
+                        await other.answer()
             case "clients":
                 self.chance.pick(self.tenancies).connect(self.gateways)
                 await self._arrive()
