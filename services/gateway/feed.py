@@ -32,6 +32,7 @@ class Feed:
         "customer_id",
         "doubts",
         "epoch",
+        "introduced_at",
         "marks",
         "marks_pushed",
         "marks_version",
@@ -58,6 +59,8 @@ class Feed:
         """Moves of marks that were pushed since that version."""
         self.online: set[str] = set()
         """Participants who are known to be there."""
+        self.introduced_at = 0.0
+        """When a client was last told that it follows, by the clock of the loop."""
         self.doubts = 0
         """How often it came into doubt who may read."""
         self.repairing = False

@@ -119,12 +119,24 @@ class Feeds:
         if feed is not None:
             self._after(feed, doubtful=feed.take(message))
 
-    def apply_tail(self, feed: Feed, tail: Tail, doubts: int) -> None:
+    def apply_tail(self, feed: Feed, tail: Tail, doubts: int, asked_at: float) -> None:
         """Take what is known for certain of a conversation: who may read it, and how far it is.
 
         `doubts` is the feed's count of them when this was asked: what was asked
-        before a hand-over says nothing of after it.
+        before a hand-over says nothing of after it. Nor does what was asked before
+        somebody was let in say anything of him: he may have become its agent meanwhile.
         """
+        if asked_at >= feed.introduced_at:
+            self._apply_readers(feed, tail, doubts)
+        if feed.order.last is not None:
+            feed.order.heard_of(tail.last_sequence)
+            self._after(feed)
+        lost = feed.marks_version + feed.marks_pushed < tail.marks_version
+        feed.marks_version, feed.marks_pushed = tail.marks_version, 0
+        if lost:
+            self._spawn(self._read_marks(feed))
+
+    def _apply_readers(self, feed: Feed, tail: Tail, doubts: int) -> None:
         feed.customer_id, feed.agent_id = tail.customer_id, tail.agent_id
         for each in tuple(feed.subscriptions):
             if not each.told:
@@ -134,13 +146,6 @@ class Feeds:
             elif each.checking and doubts == feed.doubts:
                 each.checking = False
                 self._let_go(each)
-        if feed.order.last is not None:
-            feed.order.heard_of(tail.last_sequence)
-            self._after(feed)
-        lost = feed.marks_version + feed.marks_pushed < tail.marks_version
-        feed.marks_version, feed.marks_pushed = tail.marks_version, 0
-        if lost:
-            self._spawn(self._read_marks(feed))
 
     def close(self) -> None:
         """Stop all reads."""
@@ -227,6 +232,7 @@ class Feeds:
             after = page.messages[0].sequence - 1 if page.messages else page.last_sequence
             metrics.NOT_RECOVERED.inc()
         sub.last, sub.told = after, True
+        feed.introduced_at = asyncio.get_running_loop().time()
         feed.saw(reader.caller.subject, online=True)
         frame = frames_out.Subscribed(
             conversation_id=feed.conversation_id,

@@ -53,6 +53,7 @@ class Tails:
 
     async def _look(self, tenant_id: str, known: list[Feed]) -> None:
         asked = {each.conversation_id: (each, each.doubts) for each in known}
+        asked_at = asyncio.get_running_loop().time()
         try:
             tails = await self._upstream.tails(tenant_id, [each.conversation_id for each in known])
         except Exception as error:
@@ -61,7 +62,7 @@ class Tails:
         for tail in tails:
             feed, doubts = asked[tail.conversation_id]
             if self._feeds.get(tenant_id, tail.conversation_id) is feed:
-                self._feeds.apply_tail(feed, tail, doubts)
+                self._feeds.apply_tail(feed, tail, doubts, asked_at)
 
     def _pause(self) -> float:
         # Instances that started together must not ask together for ever.

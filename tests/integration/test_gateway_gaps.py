@@ -372,3 +372,26 @@ async def test_a_watermark_asked_before_a_hand_over_lets_nobody_read_after_it(me
         gate.set()
         frame = await ana.next()
         assert (frame["type"], frame["reason"]) == ("unsubscribed", "NOT_YOURS")
+
+
+async def test_an_older_watermark_does_not_send_a_new_agent_away(mesh, tmp_path):
+    talk = mesh.talk()
+    mesh.say(talk, "one")
+    async with gateway_over(mesh, tmp_path) as (one, _):
+        cara = await Raw.greeted(one.url, token())
+        await follow(cara, talk)
+        # Asked while nobody answers the conversation, told after ana was let in.
+        gate = mesh.pause["ListTails answered"] = asyncio.Event()
+        asked = mesh.calls["ListTails answered"]
+        await until(lambda: mesh.calls["ListTails answered"] > asked)
+        mesh.drop = lambda push: True
+        mesh.hand_to(talk, "ana")
+        ana = await Raw.greeted(one.url, token("ana", "agent"))
+        await follow(ana, talk)
+        del mesh.pause["ListTails answered"]
+        gate.set()
+        asked = mesh.calls["ListTails answered"]
+        await until(lambda: mesh.calls["ListTails answered"] >= asked + 2)
+        mesh.drop = lambda push: False
+        mesh.say(talk, "for ana")
+        assert await numbers(ana, 3) == [1, 2, 3]
