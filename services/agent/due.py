@@ -46,7 +46,7 @@ RETURNING r.tenant_id, r.conversation_id
 
 _WAITING = """
 SELECT tenant_id, pool_id, count(*) AS n FROM agent.requests
-WHERE state = 'WAITING' GROUP BY tenant_id, pool_id LIMIT $1
+WHERE state = 'WAITING' GROUP BY tenant_id, pool_id ORDER BY random() LIMIT $1
 """
 
 _NEXT = """

@@ -12,6 +12,10 @@ from services.common.work import WorkUnits
 CACHED_MAX = 1_000
 
 
+NEVER: tuple[int, Bot | None] = (0, None)
+"""Version and bot of one that was never read."""
+
+
 class BotCache:
     """The bots of all tenants that were used lately.
 
@@ -20,23 +24,24 @@ class BotCache:
 
     def __init__(self, uow: WorkUnits[Bots]) -> None:
         self._uow = uow
-        self._cache: OrderedDict[tuple[str, str], tuple[int, Bot]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str], tuple[int, Bot | None]] = OrderedDict()
 
     async def of(self, tenant_id: str, bot_ids: Collection[str]) -> Mapping[str, Bot]:
         """Return those bots of a tenant that exist, as they are now."""
-        known = {
-            bot_id: self._cache[tenant_id, bot_id][0] if (tenant_id, bot_id) in self._cache else 0
-            for bot_id in sorted(bot_ids)
-        }
+        # Held here: another look may evict them while this one waits.
+        cached = {one: self._cache.get((tenant_id, one), NEVER) for one in sorted(bot_ids)}
+        known = {bot_id: version for bot_id, (version, _) in cached.items()}
         async with self._uow.reading(tenant_id) as repository:
             newer = await repository.newer(tenant_id, known)
         found = {}
         for bot_id, (version, body) in newer.items():
-            key = (tenant_id, bot_id)
+            bot = cached[bot_id][1]
             if body is not None:
-                self._cache[key] = (version, Bot.of(bot_pb2.Bot.FromString(body)))
-            self._cache.move_to_end(key)
-            found[bot_id] = self._cache[key][1]
+                bot = Bot.of(bot_pb2.Bot.FromString(body))
+            assert bot is not None, f"bot {bot_id} is as new as one that was never read"
+            found[bot_id] = bot
+            self._cache[tenant_id, bot_id] = (version, bot)
+            self._cache.move_to_end((tenant_id, bot_id))
         while len(self._cache) > CACHED_MAX:
             self._cache.popitem(last=False)
         return found

@@ -34,6 +34,7 @@ log = structlog.get_logger()
 
 TURNS = Metric("bot_turns_total", "Turns of customers", ["outcome"])
 
+UTTERANCE_LENGTH_MAX = 1_000
 TASKS_MAX = 16
 TENANT_TASKS_MAX = 2
 CROWD = 8
@@ -248,7 +249,10 @@ class Worker:
 
 def _request(turn: Turn, bot: Bot, text: str) -> DetectIntentRequest:
     return DetectIntentRequest(
-        model_id=bot.model_id, text=text, conversation_id=turn.conversation_id
+        # More is not read there, and 256 long ones would not fit into one message.
+        model_id=bot.model_id,
+        text=text[:UTTERANCE_LENGTH_MAX],
+        conversation_id=turn.conversation_id,
     )
 
 

@@ -76,7 +76,7 @@ class Applier(Generic[R]):
         advance: Callable[[Connection], Awaitable[None]],
         run: "Callable[[Connection, Admission], Awaitable[None]]",
     ) -> None:
-        locks = await self._handling.prepare(events)
+        locks = await self._locks(events, alone=run == self._by_halves)
         # Spans around the transaction: they end with its commit.
         async with _spans(self._database, events), self._database.pipeline(locks) as connection:
             await advance(connection)
@@ -95,6 +95,18 @@ class Applier(Generic[R]):
         self._on_applied()
         self._applied.inc(len(admission.ready))
         self._repeated.inc(admission.repeats)
+
+    async def _locks(self, events: Sequence[Event], *, alone: bool) -> list[int]:
+        """Return the locks to take; once one event is being looked for, even without them."""
+        try:
+            return await self._handling.prepare(events)
+        except TRANSIENT:
+            raise
+        except Exception as error:
+            if not alone:
+                raise
+            log.error("not prepared", service=self._database.service, error=repr(error))
+            return []
 
     async def _together(self, connection: Connection, admission: Admission) -> None:
         if admission.ready:

@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     """OTLP gRPC endpoint, host:port; no traces are sent when empty."""
     trace_ratio: float = Field(default=0.001, ge=0, le=1)
     """Share of the traces started here that are kept; a caller's decision wins."""
+    conversation_start_rate_per_s: float = Field(default=10, gt=0)
+    """Conversations that one customer may start a second, in the long run."""
+    conversation_start_burst: int = Field(default=100, ge=1)
+    """Conversations that one customer may start at once."""
     message_rate_per_s: int = Field(default=20, ge=1)
     """Messages that one sender may send in a second, each instance counting for itself."""
     message_burst: int = Field(default=40, ge=1)

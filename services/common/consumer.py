@@ -31,6 +31,8 @@ R = TypeVar("R")
 CONSUMED = Metric("inbox_consumed_total", "Events taken from Kafka", ["service", "topic"])
 
 TEND_SECONDS = 0.25
+PACED_MAX = 500
+"""Events of a batch with a pace: each may lock a key of its own in the database."""
 BUSY = 8
 """Events in a batch from which on the next one gathers."""
 
@@ -120,10 +122,10 @@ class EventConsumer(Generic[R]):
         if first is None:
             self._busy = False
             return []
-        messages = [
-            first,
-            *consumer.consume(self._settings.consumer_batch_size_max - 1, self._pause_s()),
-        ]
+        size = self._settings.consumer_batch_size_max
+        if self._pace_s is not None:
+            size = min(size, PACED_MAX)
+        messages = [first, *consumer.consume(size - 1, self._pause_s())]
         self._busy = len(messages) >= BUSY
         kafka.raise_for(messages)
         return messages

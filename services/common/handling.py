@@ -33,6 +33,8 @@ TRANSIENT = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,  # a primary that was demoted
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 """Faults of the surroundings: the same batch may succeed later."""
 
@@ -40,6 +42,14 @@ POISONED = Counter("inbox_poisoned_total", "Events that could not be applied", [
 
 DeadLetter: TypeAlias = tuple[str, bytes, bytes, str]
 """Topic, raw key, raw value and reason of a message that is no event."""
+
+
+def describe(error: Exception) -> str:
+    """Return what an error says, without the row that Postgres would add to it."""
+    if isinstance(error, asyncpg.PostgresError):
+        name = getattr(error, "constraint_name", None)
+        return f"{type(error).__name__}: {error.args[0]}" + (f" ({name})" if name else "")
+    return f"{type(error).__name__}: {error}"
 
 
 class Handler(Protocol[R_contra]):
@@ -114,7 +124,7 @@ class Handling(Generic[R]):
         except TRANSIENT:
             raise
         except Exception as error:
-            return f"{type(error).__name__}: {error}"
+            return describe(error)
         return None
 
     async def poison(self, connection: Connection, event: Event, reason: str) -> None:

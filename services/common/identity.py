@@ -46,13 +46,13 @@ ROLES: Mapping[str, frozenset[str]] = {
 }
 """Permissions of each role; `admin` is not among them: nobody does everything.
 
-A `customer` has his own conversations, an `agent` those that he answers, all others
+A `customer` has his own conversations, an `agent` those that he answers, a role of WIDE
 those of the tenant. `widget` is what a web page holds. `mesh` is a service by itself,
 between two calls of anybody; no token has it.
 """
 
-NARROW = frozenset({CUSTOMER, AGENT})
-"""Roles that see their own only; any other role of a caller widens his view."""
+WIDE = frozenset({"supervisor", "auditor", MESH})
+"""Roles that see all conversations of the tenant; whoever has none of them sees his own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Caller:
     @property
     def narrow(self) -> bool:
         """True for one who sees his own conversations only."""
-        return NARROW.issuperset(self.roles)
+        return WIDE.isdisjoint(self.roles)
 
 
 def service(tenant_id: str, name: str) -> Caller:

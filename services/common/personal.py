@@ -11,11 +11,14 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.common.config import Settings
 from services.common.db import Database
+
+log = structlog.get_logger()
 
 NONCE_BYTES = 12
 KEY_BYTES = 32
@@ -60,7 +63,7 @@ class Keys(Protocol):
     async def of(self, tenant_id: str, customer_ids: Collection[str]) -> Mapping[str, Seal]:
         """Return the keys of customers, made where they are missing.
 
-        One whose key was destroyed is left out.
+        One whose key was destroyed, or is wrapped by another master key, is left out.
         """
         ...
 
@@ -109,12 +112,20 @@ class PersonalKeys(Keys):
         while len(self._cache) + len(rows) > CACHED_MAX and self._cache:
             del self._cache[next(iter(self._cache))]
         for customer, wrapped in rows.items():
-            seal = None if wrapped is None else Seal(self._unwrap(tenant_id, customer, wrapped))
+            seal = None if wrapped is None else self._seal(tenant_id, customer, wrapped)
             # Taken out first, so that the oldest stay ahead.
             self._cache.pop((tenant_id, customer), None)
             self._cache[tenant_id, customer] = until, seal
             if seal is not None:
                 yield customer, seal
+
+    def _seal(self, tenant_id: str, customer: str, wrapped: bytes) -> Seal | None:
+        try:
+            return Seal(self._unwrap(tenant_id, customer, wrapped))
+        except Unreadable as error:
+            # As if it were destroyed: one row must not stop what others wait for.
+            log.error("key is unreadable", tenant=tenant_id, customer=customer, error=str(error))
+            return None
 
     def _wrap(self, tenant_id: str, customer: str, key: bytes) -> bytes:
         nonce = os.urandom(NONCE_BYTES)

@@ -20,6 +20,7 @@ from services.common.wiring import add_relays, open_database
 from services.common.work import UnitOfWork
 from services.conversation.consumer import MESSAGES, TOPICS, Decisions
 from services.conversation.news import PushedNews
+from services.conversation.pace import Pace
 from services.conversation.repository import Conversations, PostgresConversations
 from services.conversation.servicer import ConversationServicer
 from services.conversation.watch import Watches
@@ -42,6 +43,7 @@ async def wire(host: Host) -> None:
     host.add_task("conversation followers", watches.followers.run)
     pusher = Pusher(client, settings)
     host.add_task("conversation pusher", pusher.run)
+    pace = Pace(settings.conversation_start_rate_per_s, settings.conversation_start_burst)
     news = PushedNews(watches.wake, pusher.push)
     decisions = Decisions(SystemClock(), news)
     applier = Applier(
@@ -59,7 +61,9 @@ async def wire(host: Host) -> None:
     keys = PersonalKeys(database, settings)
     host.add_service(
         add_ConversationServiceServicer_to_server,
-        ConversationServicer(units, SystemClock(), keys, news, watches, settings.batch_size_max),
+        ConversationServicer(
+            units, SystemClock(), keys, news, watches, pace, settings.batch_size_max
+        ),
         conversation_service_pb2.DESCRIPTOR.services_by_name["ConversationService"],
     )
 

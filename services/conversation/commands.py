@@ -110,6 +110,8 @@ def start(request: pb.StartConversationRequest, caller: Caller) -> Start:
     customer_id = inputs.customer_id(request.customer_id or caller.subject)
     if caller.narrow and CUSTOMER in caller.roles and customer_id != caller.subject:
         raise PermissionDenied("NOT_THE_CUSTOMER", "a customer starts conversations as himself")
+    if caller.narrow:
+        inputs.modest(request.needs)
     return Start(
         caller,
         _key("StartConversation", request, caller),
@@ -134,6 +136,8 @@ def submitted(submission: pb.StartSubmission, tenant_id: str) -> Start | Interch
 
 def hand_off(request: pb.HandOffConversationRequest, caller: Caller) -> Change:
     """Return the command of a request."""
+    if caller.narrow:
+        inputs.modest(request.needs)
     verb = HandOff(needing.stored(request.needs) if request.HasField("needs") else None)
     return _change("HandOffConversation", request, caller, verb)
 

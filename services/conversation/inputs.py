@@ -2,7 +2,9 @@
 
 import re
 
-from services.common.errors import InvalidArgument
+from interchange.conversation.v1.conversation_pb2 import Needs
+
+from services.common.errors import InvalidArgument, PermissionDenied
 from services.common.texts import text_violation
 
 CUSTOMER_ID = re.compile(r"[!-~]{1,64}")
@@ -25,6 +27,17 @@ def customer_name(given: str) -> str:
         text = "expected no control characters"
         raise InvalidArgument.of("customer_name", "INVALID_CUSTOMER_NAME", text)
     return given
+
+
+def modest(needs: Needs) -> None:
+    """Raise PermissionDenied when a customer asks for what only the house may give."""
+    for field in ("priority", "preferred_only"):
+        if getattr(needs, field):
+            raise PermissionDenied(
+                "NEEDS_RESERVED",
+                f"needs.{field}: a customer does not set it",
+                metadata={"field": field},
+            )
 
 
 def first_text(given: str) -> str:

@@ -20,6 +20,7 @@ from services.common.personal import Keys
 from services.common.work import WorkUnits
 from services.conversation import commands, handlers
 from services.conversation.news import News
+from services.conversation.pace import Pace
 from services.conversation.repository import Conversations, Filter
 from services.conversation.watch import Watches
 
@@ -36,6 +37,7 @@ class ConversationServicer(ConversationServiceServicer):
         keys: Keys,
         news: News,
         watches: Watches,
+        pace: Pace,
         batch_size_max: int,
     ) -> None:
         self._uow = uow
@@ -43,6 +45,7 @@ class ConversationServicer(ConversationServiceServicer):
         self._keys = keys
         self._news = news
         self._watches = watches
+        self._pace = pace
         self._starts = Batcher(self._start, batch_size_max)
         self._changes = Batcher(self._change, batch_size_max)
 
@@ -51,7 +54,10 @@ class ConversationServicer(ConversationServiceServicer):
     ) -> conversation_pb2.Conversation:
         """Start a conversation."""
         caller = identity.current()
-        return await self._starts.submit(caller.tenant_id, commands.start(request, caller))
+        start = self._pace.admit(commands.start(request, caller))
+        if isinstance(start, InterchangeError):
+            raise start
+        return await self._starts.submit(caller.tenant_id, start)
 
     async def GetConversation(
         self, request: pb.GetConversationRequest, context: Any
@@ -102,7 +108,9 @@ class ConversationServicer(ConversationServiceServicer):
             expected = f"was {len(request.submissions)}, expected at most {SUBMISSIONS_MAX}"
             raise InvalidArgument.of("submissions", "BATCH_TOO_LARGE", expected)
         tenant_id = identity.current().tenant_id
-        checked = [commands.submitted(one, tenant_id) for one in request.submissions]
+        checked = self._pace.admit_all(
+            [commands.submitted(one, tenant_id) for one in request.submissions]
+        )
         starts = [one for one in checked if isinstance(one, commands.Start)]
         outcomes = iter(await isolated(self._start, tenant_id, starts) if starts else [])
         return pb.SubmitStartsResponse(

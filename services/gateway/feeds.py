@@ -266,13 +266,15 @@ class Feeds:
         while feed.order.behind and feed.subscriptions:
             after = feed.order.last or 0
             try:
-                messages = await self._reading.messages(caller, feed.conversation_id, after)
+                page = await self._reading.page(caller, feed.conversation_id, after, feed.epoch)
             except grpc.aio.AioRpcError as error:
                 if not is_missing(error):
                     log.warning("repair failed", error=refusal(error).reason)
                 return
-            metrics.REPAIRED.inc(len(messages))
-            doubtful = [feed.take(message) for message in messages]
+            if not page.recovered:
+                return  # The watermark, or who comes next, meets the new history.
+            metrics.REPAIRED.inc(len(page.messages))
+            doubtful = [feed.take(message) for message in page.messages]
             if any(doubtful):
                 self._after(feed, doubtful=True)
             if feed.order.last == after:

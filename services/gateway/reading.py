@@ -8,12 +8,17 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import grpc
 import structlog
-from interchange.message.v1.message_pb2 import Message
-from interchange.message.v1.message_service_pb2 import ResumeMessagesResponse, ResumeSubmission
+from interchange.message.v1.message_service_pb2 import (
+    ResumeMessagesResponse,
+    ResumeResult,
+    ResumeSubmission,
+)
 
+from services.common.errors import Aborted
 from services.common.identity import Caller
 from services.gateway.gathering import Gatherer
 from services.gateway.refusals import is_missing
@@ -23,19 +28,26 @@ log = structlog.get_logger()
 
 PAGES = (500, 100)
 """Messages a page; the smaller where long ones would not fit a message of gRPC."""
-READS_MAX = 64
-"""Reads at the same time: all clients come back at once after a restart."""
+READS_MAX = 32
+"""Reads of a tenant at the same time: all clients come back at once after a restart."""
 ASSIGNED_S = 10.0
 """How long it may take until all know of an assignment that the agent knows already."""
 ASSIGNED_PAUSE_S = 0.05
+TOGETHER_TIMES = 8
+"""How often what may become known any moment is asked for; each waits 250 ms."""
 TOGETHER_MAX = 200
 BATCHES_MAX = 8
 """Batches of a tenant at the same time: one may wait for what is only just known."""
 
 
+NOT_YET_KNOWN = Aborted(
+    "CONVERSATION_NOT_YET_KNOWN", "the conversation is not known here yet; try again"
+)
+
+
 class _Coming(NamedTuple):
     submission: ResumeSubmission
-    found: "asyncio.Future[ResumeMessagesResponse | None]"
+    found: "asyncio.Future[ResumeResult]"
 
 
 class Reading:
@@ -47,16 +59,23 @@ class Reading:
         """
         self._upstream = upstream
         self._on_desk = on_desk
-        self._reads = asyncio.Semaphore(READS_MAX)
+        self._reads: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """By tenant, as long as anybody reads: one that floods waits behind itself."""
         self._coming: Gatherer[_Coming] = Gatherer(self._together, TOGETHER_MAX, BATCHES_MAX)
 
     async def first(
         self, caller: Caller, conversation_id: str, after: int, epoch: str
     ) -> ResumeMessagesResponse:
         """Read the first page, as one who may just have been given the conversation."""
-        page = await self._with_others(caller, conversation_id, after, epoch)
-        if page is not None:
-            return page
+        for _ in range(TOGETHER_TIMES):
+            result = await self._with_others(caller, conversation_id, after, epoch)
+            if result.HasField("response"):
+                return result.response
+            if not result.awaited:
+                break
+        else:
+            # Not asked alone: that would hold one of few places for as long again.
+            raise NOT_YET_KNOWN
         ends = time.monotonic() + ASSIGNED_S
         while True:
             try:
@@ -69,9 +88,9 @@ class Reading:
 
     async def _with_others(
         self, caller: Caller, conversation_id: str, after: int, epoch: str
-    ) -> ResumeMessagesResponse | None:
-        """Read the first page together with others; None when it is to be read alone."""
-        found: asyncio.Future[ResumeMessagesResponse | None]
+    ) -> ResumeResult:
+        """Read the first page together with others; empty when it is to be read alone."""
+        found: asyncio.Future[ResumeResult]
         found = asyncio.get_running_loop().create_future()
         submission = ResumeSubmission(
             subject=caller.subject,
@@ -83,27 +102,26 @@ class Reading:
         taken = caller.may("message.read") and self._coming.add(
             caller.tenant_id, _Coming(submission, found)
         )
-        return await found if taken else None
+        return await found if taken else ResumeResult()
 
     async def _together(self, tenant_id: str, batch: list[_Coming]) -> None:
-        pages: Sequence[ResumeMessagesResponse | None] = [None] * len(batch)
+        results: Sequence[ResumeResult] = [ResumeResult()] * len(batch)
         try:
             results = await self._upstream.resume_many(
                 tenant_id, [each.submission for each in batch]
             )
-            pages = [each.response if each.HasField("response") else None for each in results]
         except grpc.aio.AioRpcError as error:
             log.warning("read together failed", size=len(batch), error=error.details())
         finally:
-            for each, page in zip(batch, pages, strict=True):
+            for each, result in zip(batch, results, strict=True):
                 if not each.found.done():
-                    each.found.set_result(page)
+                    each.found.set_result(result)
 
     async def page(
         self, caller: Caller, conversation_id: str, after: int, epoch: str
     ) -> ResumeMessagesResponse:
         """Read a page, and whether it continues what was seen."""
-        async with self._reads:
+        async with self._place(caller):
             for size in PAGES:
                 try:
                     return await self._upstream.resume(caller, conversation_id, after, epoch, size)
@@ -113,7 +131,8 @@ class Reading:
                         raise
         raise AssertionError("PAGES is empty")
 
-    async def messages(self, caller: Caller, conversation_id: str, after: int) -> Sequence[Message]:
-        """Read messages after a number."""
-        async with self._reads:
-            return await self._upstream.messages_after(caller, conversation_id, after, PAGES[-1])
+    def _place(self, caller: Caller) -> asyncio.Semaphore:
+        place = self._reads.get(caller.tenant_id)
+        if place is None:
+            place = self._reads[caller.tenant_id] = asyncio.Semaphore(READS_MAX)
+        return place

@@ -53,6 +53,10 @@ class State(Enum):
     CLOSED = auto()
 
 
+NOT_ATTACHED = {"PERMISSION_DENIED": 4403, "SESSION_NOT_FOUND": 4410}
+"""Close codes by the reason why there is no session; else the client comes back with it."""
+
+
 class Socket(WSListener):
     """One client. Everything here happens on the event loop, one call at a time."""
 
@@ -209,7 +213,7 @@ class Socket(WSListener):
         """Take why there is no session."""
         error.ref = self._hello_ref
         self.send(encode(error))
-        self.close(1013 if error.code != "PERMISSION_DENIED" else 4403, error.reason)
+        self.close(NOT_ATTACHED.get(error.reason, 1013), error.reason)
 
     def lost(self, reason: str) -> None:
         """Take that the session is gone."""

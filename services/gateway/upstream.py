@@ -11,7 +11,7 @@ from interchange.agent.v1 import agent_pb2, agent_service_pb2
 from interchange.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from interchange.conversation.v1 import conversation_service_pb2
 from interchange.conversation.v1.conversation_service_pb2_grpc import ConversationServiceStub
-from interchange.message.v1 import message_pb2, message_service_pb2
+from interchange.message.v1 import message_service_pb2
 from interchange.message.v1.message_service_pb2_grpc import MessageServiceStub
 from interchange.session.v1 import session_service_pb2
 from interchange.session.v1.session_service_pb2_grpc import SessionServiceStub
@@ -85,15 +85,6 @@ class Upstream:
         """Return what many readers missed; a result without answer is to be asked alone."""
         request = message_service_pb2.SubmitResumesRequest(submissions=submissions)
         return (await self._messages.SubmitResumes(request, **_mesh(tenant_id))).results
-
-    async def messages_after(
-        self, caller: Caller, conversation_id: str, after: int, size: int
-    ) -> Sequence[message_pb2.Message]:
-        """Return messages after a number, in order."""
-        request = message_service_pb2.ListMessagesRequest(
-            conversation_id=conversation_id, after_sequence=after, page_size=size
-        )
-        return (await self._messages.ListMessages(request, **_as(caller))).messages
 
     async def submit(
         self, tenant_id: str, submissions: Sequence[message_service_pb2.Submission]

@@ -66,7 +66,7 @@ class Outgoing:
         }
         outcomes |= await self._send_places(tenant_id, drafts)
         late = {place: one for place, one in outcomes.items() if isinstance(one, _LATE)}
-        if late:
+        if late and patience_s:
             drafts = {place: drafts[place] for place in late}
             errors = list(late.values())
             if await self._arrival(tenant_id, list(drafts.values()), errors, patience_s):

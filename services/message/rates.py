@@ -1,47 +1,20 @@
-"""How fast one sender may send: a token bucket each, in memory.
-
-Kept as the moment at which the bucket will be full again (GCRA), one number a
-sender. A full bucket says nothing, so senders that were silent for as long as a
-bucket takes to fill are forgotten: two generations of them are kept, and the older
-one is dropped.
-"""
+"""How fast one sender may send."""
 
 from services.common.errors import ResourceExhausted
+from services.common.rates import Rates
 from services.message.domain import Sender
 
 
 class SenderRates:
-    """The buckets of all senders of this process."""
+    """The paces of all senders of this process."""
 
     def __init__(self, rate_per_s: float, burst: int) -> None:
-        self._rate = rate_per_s
-        self._interval_s = 1 / rate_per_s
-        self._fill_s = burst / rate_per_s
-        self._young: dict[tuple[str, Sender], float] = {}
-        self._old: dict[tuple[str, Sender], float] = {}
-        self._turn_at = 0.0
+        self._rates: Rates[tuple[str, Sender]] = Rates(rate_per_s, burst)
 
     def take(self, tenant_id: str, sender: Sender, now_s: float) -> ResourceExhausted | None:
-        """Take a token; return the refusal when the bucket is empty."""
-        if now_s >= self._turn_at:
-            self._turn(now_s)
-        key = tenant_id, sender
-        full_at = self._young.get(key)
-        if full_at is None:
-            full_at = self._old.get(key, now_s)
-        full_at = max(full_at, now_s) + self._interval_s
-        wait_s = full_at - now_s - self._fill_s
-        if wait_s > 1e-9:
-            return _refusal(self._rate, wait_s)
-        self._young[key] = full_at
-        return None
-
-    def _turn(self, now_s: float) -> None:
-        # Nobody's bucket takes longer to fill than one turn.
-        silent = now_s >= self._turn_at + self._fill_s
-        self._old = {} if silent else self._young
-        self._young = {}
-        self._turn_at = now_s + self._fill_s
+        """Let a message pass; return the refusal when it comes too soon."""
+        wait_s = self._rates.take((tenant_id, sender), now_s)
+        return _refusal(self._rates.rate_per_s, wait_s) if wait_s else None
 
 
 def _refusal(rate: float, wait_s: float) -> ResourceExhausted:

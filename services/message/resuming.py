@@ -6,6 +6,7 @@ left to a call of its own, which takes its time and has its own answer.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from enum import Enum, auto
 from typing import NamedTuple
 
 from services.common.access import may_see
@@ -25,6 +26,14 @@ PAGE_BYTES_MAX = 16 * 1024
 ANSWER_BYTES_MAX = 2 * 1024 * 1024
 
 
+class Alone(Enum):
+    """Why somebody is not answered together with others."""
+
+    AWAITED = auto()
+    """What he came ahead of may come yet."""
+    SPECIAL = auto()
+
+
 class Coming(NamedTuple):
     """Somebody who comes to a conversation, and what he has seen of it."""
 
@@ -42,8 +51,8 @@ class Resuming:
         self._arrivals = arrivals
         self._clock = clock
 
-    async def many(self, tenant_id: str, coming: Sequence[Coming]) -> list[Resumed | None]:
-        """Return what each missed; None where it is not simple."""
+    async def many(self, tenant_id: str, coming: Sequence[Coming]) -> list[Resumed | Alone]:
+        """Return what each missed, or why he is to be answered alone."""
         names = {one.conversation_id for one in coming}
         async with self._uow.reading(tenant_id) as reads:
             known = await reads.conversations(tenant_id, names)
@@ -65,7 +74,11 @@ class Resuming:
         marked: defaultdict[str, list[MarkRow]] = defaultdict(list)
         for row in marks:
             marked[row.conversation_id].append(row)
-        return _answers(coming, set(simple), known, pages, marked)
+        answers = _answers(coming, set(simple), known, pages, marked)
+        return [
+            Alone.AWAITED if answer is Alone.SPECIAL and self._awaited(one, known) else answer
+            for one, answer in zip(coming, answers, strict=True)
+        ]
 
     def _awaited(self, one: Coming, known: Mapping[str, Conversation]) -> Awaited | None:
         """Return what this reader came ahead of."""
@@ -104,13 +117,13 @@ def _answers(
     known: Mapping[str, Conversation],
     pages: Mapping[str, list[MessageRow]],
     marks: Mapping[str, list[MarkRow]],
-) -> list[Resumed | None]:
+) -> list[Resumed | Alone]:
     """Return an answer each, as long as all of them fit into one message."""
     left = ANSWER_BYTES_MAX
-    answers: list[Resumed | None] = []
+    answers: list[Resumed | Alone] = []
     for one in coming:
         if one not in simple or left < 0:
-            answers.append(None)
+            answers.append(Alone.SPECIAL)
             continue
         conversation = known[one.conversation_id]
         rows = [row for row in pages.get(one.conversation_id, ()) if row.sequence > one.after]

@@ -16,8 +16,8 @@ from services.message import domain, inputs, responses
 from services.message.marking import Marking
 from services.message.marks import Move
 from services.message.outgoing import Outgoing, Submitted
-from services.message.reading import Reader
-from services.message.resuming import Coming, Resuming
+from services.message.reading import Reader, Resumed
+from services.message.resuming import Alone, Coming, Resuming
 from services.message.watching import Follows, Watches
 
 Context: TypeAlias = ServicerContext[Any, Any]
@@ -28,7 +28,7 @@ TAILS_MAX = 5_000
 PAGE_MAX = 500
 RESUME_SIZE = 200
 NO_CONVERSATION = "00000000-0000-0000-0000-000000000000"
-SUBMIT_PATIENCE_S = 0.25
+NO_PATIENCE_S = 0.0
 """What one socket brought ahead of its time must not keep the others waiting."""
 
 
@@ -78,7 +78,7 @@ class MessageServicer(MessageServiceServicer):
             for sender in [inputs.sender_of(one.sender)]
         ]
         tenant_id = identity.current().tenant_id
-        return _results(await self._outgoing.many(tenant_id, batch, SUBMIT_PATIENCE_S))
+        return _results(await self._outgoing.many(tenant_id, batch, NO_PATIENCE_S))
 
     async def ListMessages(
         self, request: pb.ListMessagesRequest, context: Context
@@ -131,7 +131,9 @@ class MessageServicer(MessageServiceServicer):
         found = await self._resuming.many(tenant_id, coming)
         return pb.SubmitResumesResponse(
             results=[
-                pb.ResumeResult(response=None if one is None else responses.resumed(one))
+                pb.ResumeResult(response=responses.resumed(one))
+                if isinstance(one, Resumed)
+                else pb.ResumeResult(awaited=one is Alone.AWAITED)
                 for one in found
             ]
         )

@@ -111,13 +111,13 @@ class Floor:
         elif isinstance(frame, frames_out.Subscribed):
             self.joined[frame.conversation_id] = Side(line, frame.conversation_id)
         elif isinstance(frame, frames_out.Error):
-            self.errors[frame.reason] += 1
+            self.errors[f"agent {frame.reason}"] += 1
 
     def _hear_customer(self, line: Line, frame: Any) -> None:
         if isinstance(frame, frames_out.Message):
             self._hear_message(line, frame)
         elif isinstance(frame, frames_out.Error):
-            self.errors[frame.reason] += 1
+            self.errors[f"customer {frame.reason}"] += 1
 
     def _hear_message(self, line: Line, frame: frames_out.Message) -> None:
         if frame.sender.kind == "bot":

@@ -584,6 +584,11 @@ class ResumeResult(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESPONSE_FIELD_NUMBER: _builtins.int
+    AWAITED_FIELD_NUMBER: _builtins.int
+    awaited: _builtins.bool
+    """True when the conversation, or the reader's assignment to it, may become
+    known any moment: ask again.
+    """
     @_builtins.property
     def response(self) -> Global___ResumeMessagesResponse:
         """What he missed, at most 50 messages; absent where it is not as simple: he
@@ -594,10 +599,11 @@ class ResumeResult(_message.Message):
         self,
         *,
         response: Global___ResumeMessagesResponse | None = ...,
+        awaited: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaited", b"awaited", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
