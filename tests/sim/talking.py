@@ -23,6 +23,7 @@ from services.gateway.client import (
     Subscribed,
     Unsubscribed,
 )
+from services.gateway.client.errors import ClientError
 from services.gateway.client.events import Event
 from services.stack import help_desk
 from services.stack.stack import Stack
@@ -177,7 +178,12 @@ class Customer(Member):
     async def _end(self) -> None:
         conversation = self._open.pop(0)
         key = f"{self.name}-e{conversation}"
-        await self._ask(lambda: self.client.end(conversation, request_id=key))
+        try:
+            await self._ask(lambda: self.client.end(conversation, request_id=key))
+        except Refused as error:
+            # Its agent was faster.
+            if error.reason not in self.final:
+                raise
 
     async def _ask(self, ask: Any) -> Any:
         """Ask until it is answered."""
@@ -270,7 +276,7 @@ class Person(Member):
         async def doing() -> None:
             # The conversation may have ended, or gone elsewhere, meanwhile. What was not
             # done for another reason shows on the desk again.
-            with suppress(Refused, TimeoutError):
+            with suppress(ClientError, TimeoutError):
                 await action
                 return
             self._accepting.clear()
