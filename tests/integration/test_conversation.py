@@ -111,7 +111,8 @@ async def test_a_start_in_the_queue_is_two_events_with_what_it_needs(
     cleo: Caller, settings: Settings
 ) -> None:
     needs = pb.Needs(required_skills=[pb.Skill(name="lang:en")], priority=3)
-    started = await cleo("StartConversation", route=QUEUE, needs=needs, channel=pb.CHANNEL_SMS)
+    boss = cleo.other("cleo", "customer supervisor")
+    started = await boss("StartConversation", route=QUEUE, needs=needs, channel=pb.CHANNEL_SMS)
 
     assert (started.status, started.hand_off_count, started.version) == (pb.STATUS_QUEUED, 1, 2)
     assert (started.needs.pool_id, started.needs.required_skills[0].level) == ("default", 1)
@@ -464,6 +465,32 @@ async def test_requests_may_not_rewrite_who_it_was(
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await api.execute(statement)
     await api.close()
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [pb.Needs(priority=1), pb.Needs(preferred_agent_id="ana", preferred_only=True)],
+    ids=["priority", "preferred only"],
+)
+async def test_a_customer_goes_ahead_of_nobody(cleo: Caller, needs: pb.Needs) -> None:
+    answer = await refused(cleo("StartConversation", route=QUEUE, needs=needs))
+    assert answer[:2] == ("PERMISSION_DENIED", "NEEDS_RESERVED")
+
+
+async def test_a_customer_who_starts_too_many_is_slowed_down(
+    cleo: Caller, settings: Settings
+) -> None:
+    hello = rpcs.StartConversationRequest(text="hello")
+    many = settings.conversation_start_burst + 50
+    asked = [rpcs.StartSubmission(customer_id="dora", request=hello)] * many
+    results = await submitted(cleo, *asked)
+
+    reasons = [one.error.message.partition(";")[0] for one in results if one.HasField("error")]
+    assert many > len(reasons) >= 40
+    assert set(reasons) == {"at most 10 conversations a second"}
+    # Her neighbour is not.
+    [other] = await submitted(cleo, rpcs.StartSubmission(customer_id="cleo", request=hello))
+    assert other.HasField("conversation")
 
 
 async def submitted(cleo: Caller, *submissions: rpcs.StartSubmission) -> Any:
