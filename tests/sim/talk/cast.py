@@ -95,3 +95,10 @@ def needs(chance: Chance) -> Needs:
         drawn.excluded_agent_ids.append(chance.pick(list(AGENTS)))
     drawn.priority = chance.pick((0, 0, 0, 5))
     return drawn
+
+
+def modest(needs: Needs) -> Needs:
+    """Return needs without what a customer, or an agent, may not ask for."""
+    needs.ClearField("priority")
+    needs.ClearField("preferred_only")
+    return needs

@@ -123,7 +123,8 @@ class Customers:
         elif what == "reopen":
             command = commands.reopen(pb.ReopenConversationRequest(**key, route=route), caller)
         else:
-            needs = cast.needs(self._chance) if self._chance.happens(0.5) else None
+            drawn = cast.needs(self._chance)
+            needs = cast.modest(drawn) if self._chance.happens(0.5) else None
             request = pb.HandOffConversationRequest(**key, needs=needs)
             command = commands.hand_off(request, caller)
         self.changing.append((customer, command))
@@ -187,9 +188,14 @@ class Customers:
         if chance.happens(0.6):
             request.text = cast.utterance(chance, self.tenant, self._numbers)
         customer = chance.pick(cast.CUSTOMERS)
+        if request.needs.priority or request.needs.preferred_only:
+            # Somebody starts it for him who may ask for that.
+            request.customer_id = customer
         return Starting(request, Begun(customer, request.customer_name, request.text))
 
     def _caller(self, one: Starting) -> cast.Caller:
+        if one.request.customer_id:
+            return cast.supervisor(self.tenant)
         return cast.customer(self.tenant, one.begun.customer)
 
 

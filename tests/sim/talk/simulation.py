@@ -38,7 +38,7 @@ from tests.sim.weather import Weather
 from tests.sim.wire import EventId, Relay
 
 MORNING = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
-STEPS = 200
+STEPS = 150
 ROUNDS_MAX = 60
 """Rounds without faults in which a run must come to rest."""
 SERVICES = ("session", "conversation", "message", "bot", "agent")

@@ -156,7 +156,8 @@ class Staff:
         self._numbers += 1
         key = {"conversation_id": name, "request_id": f"w{self._numbers}"}
         if self._chance.happens(0.5):
-            needs = cast.needs(self._chance) if self._chance.happens(0.3) else None
+            drawn = cast.needs(self._chance)
+            needs = cast.modest(drawn) if self._chance.happens(0.3) else None
             request = pb.TransferConversationRequest(**key, needs=needs)
             command = commands.transfer(request, caller)
         else:
