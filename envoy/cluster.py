@@ -38,6 +38,8 @@ def socket_cluster(name: str, endpoints: Sequence[Endpoint]) -> Config:
     """
     return {
         **_base(name, endpoints),
+        # After a restart all clients come at once: a busy gateway is not a dead one.
+        "connect_timeout": "5s",
         "per_connection_buffer_limit_bytes": SOCKET_BUFFER_BYTES,
         "circuit_breakers": _circuit_breakers(SOCKETS_MAX, SOCKETS_MAX, SOCKETS_MAX, 100),
         "outlier_detection": _outlier_detection(),

@@ -75,5 +75,7 @@ RPCS = tuple(rpc for rpc in _ALL if not rpc.internal)
 """Those that a caller reaches."""
 INTERNAL = tuple(rpc for rpc in _ALL if rpc.internal)
 """Those that only services call."""
+OF_THE_MOMENT = {"ExplainMatch"}
+"""Their answers tell how long somebody has been idle: no two are alike."""
 RPC = {rpc.name: rpc for rpc in _ALL}
 assert len(RPC) == len(_ALL), "two rpcs share a name"

@@ -15,7 +15,7 @@ import pytest_asyncio
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
-from tests.e2e.catalog import RPCS, Rpc
+from tests.e2e.catalog import OF_THE_MOMENT, RPCS, Rpc
 from tests.e2e.door import Caller, Door
 from tests.e2e.filling import ALL_ACCOUNTS, requests
 from tests.e2e.world import World, full, namesake, rows_of, telling, texts
@@ -30,8 +30,6 @@ WAIT_REFUSALS = {"FAILED_PRECONDITION", "DEADLINE_EXCEEDED"}
 """A wait in vain, as the service says it or, where it has no time left to, the edge."""
 WRITE_REFUSALS = {"NOT_FOUND", "ALREADY_EXISTS", "ABORTED"}
 """No such thing; a key that the stranger himself has used a moment before; a young id."""
-OF_THE_MOMENT = {"ExplainMatch"}
-"""What is answered tells how long somebody has been idle."""
 NAMESAKE_REFUSALS = {"ALREADY_EXISTS", "NOT_FOUND"}
 """It has such a thing itself; or the id was given by the mesh, and is the other's."""
 

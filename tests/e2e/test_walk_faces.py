@@ -9,12 +9,16 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from tests.e2e.catalog import RPC, RPCS, Rpc
+from tests.e2e.catalog import OF_THE_MOMENT, RPC, RPCS, Rpc
 from tests.e2e.door import Door
 from tests.e2e.filling import requests
 from tests.e2e.world import World, full
 
-READS = [rpc for rpc in RPCS if rpc.safe and rpc.faces and not rpc.server_streaming]
+READS = [
+    rpc
+    for rpc in RPCS
+    if rpc.safe and rpc.faces and not rpc.server_streaming and rpc.name not in OF_THE_MOMENT
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -41,13 +45,14 @@ async def by_web(world: World, rpc: Rpc, request: Message, kind: str) -> Any:
 
 
 async def by_rest(world: World, rpc: Rpc, request: Message) -> Any:
-    """Call the REST face: what is not in the path is a parameter."""
+    """Call the REST face: what is not in the path is a parameter, or the body."""
     fields = json_format.MessageToDict(request, preserving_proto_field_name=True)
     verb, path = rpc.faces[0]
     for name in list(fields):
         if f"{{{name}}}" in path:
             path = path.replace(f"{{{name}}}", fields.pop(name))
-    status, answer = await world.caller.rest(verb, path, params=fields)
+    rest = {"params": fields} if verb == "GET" else {"json": fields}
+    status, answer = await world.caller.rest(verb, path, **rest)
     assert status == 200, answer
     return json_format.ParseDict(answer, rpc.response())
 

@@ -59,7 +59,7 @@ class World:
     bots: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
     conversations: list[str] = field(default_factory=list)
-    """One that an agent answers, one that waits, one that the bot answers."""
+    """One that the bot answers, one that an agent answers, one that waits."""
     offers: list[str] = field(default_factory=list)
     sessions: list[tuple[str, str]] = field(default_factory=list)
     """Ids and secrets."""
