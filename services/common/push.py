@@ -85,7 +85,8 @@ class Pusher:
                 batch = [self._waiting.popleft() for _ in range(size)]
                 try:
                     await self._send(batch)
-                except FAULTS as error:
+                except Exception as error:
+                    # Whatever it is: what is fast must not take along what is durable.
                     DROPPED.labels("redis").inc(len(batch))
                     log.warning("pushes dropped", count=len(batch), error=repr(error))
 
@@ -161,8 +162,12 @@ class Followers:
         keeping = asyncio.create_task(self._keep())
         try:
             while True:
-                with suppress(*FAULTS):
+                try:
                     await self._listen()
+                except FAULTS:
+                    pass  # Redis is away, or was
+                except Exception:
+                    log.exception("listening failed")
                 await asyncio.sleep(RESTART_S)
         finally:
             keeping.cancel()
@@ -205,11 +210,15 @@ class Followers:
         refreshed = time.monotonic()
         while True:
             await asyncio.sleep(UNFOLLOW_S)
-            with suppress(*FAULTS):
+            try:
                 await self._leave()
                 if time.monotonic() - refreshed >= REFRESH_S:
                     await self._enter(list(self._counts))
                     refreshed = time.monotonic()
+            except FAULTS:
+                pass  # Redis is away: again in a moment
+            except Exception:
+                log.exception("following failed")
 
     async def _enter(self, keys: Sequence[str]) -> None:
         if not keys:

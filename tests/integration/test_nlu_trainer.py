@@ -123,7 +123,7 @@ async def test_training_of_an_instance_that_hangs_is_taken_over(
     settings: Settings, monkeypatch: Any
 ) -> None:
     """Its lease runs out; when it wakes, it finds that the training is not its own."""
-    hanging, stopped = Hanging(), settings.model_copy(update={"nlu_training_lease_ms": 4_000})
+    hanging, stopped = Hanging(), settings.model_copy(update={"nlu_training_lease_ms": 1_500})
     renew = PostgresJobs.renew
 
     async def hang(self: PostgresJobs, job: Job) -> bool:
