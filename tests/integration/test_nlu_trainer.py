@@ -131,7 +131,16 @@ async def test_training_of_an_instance_that_hangs_is_taken_over(
             raise ConnectionError("as if the instance had stopped")
         return await renew(self, job)
 
+    claim = PostgresJobs.claim
+
+    async def claim_once(self: PostgresJobs) -> Job | None:
+        # One that hangs claims nothing more either, or it would use up the attempts.
+        if self._lease_ms == stopped.nlu_training_lease_ms and hanging.begun.is_set():
+            raise ConnectionError("as if the instance had stopped")
+        return await claim(self)
+
     monkeypatch.setattr(PostgresJobs, "renew", hang)
+    monkeypatch.setattr(PostgresJobs, "claim", claim_once)
     monkeypatch.setattr(nlu, "learn", hanging)
     async with instance(stopped) as first:
         call = Caller(first, tenant())
