@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import asyncpg
 import pytest
@@ -94,3 +95,27 @@ async def test_what_can_not_be_read_is_parked_and_not_prepared(echo: Echo) -> No
     assert [row["key"] for row in await echo.parked()] == ["K1"]
     assert await echo.notes("K2") == [1]
     assert set(seen) == {1}
+
+
+async def test_one_event_that_can_not_be_prepared_parks_its_key_alone(echo: Echo) -> None:
+    async def prepare(events: Sequence[Event]) -> Sequence[tuple[str, str]]:
+        raise ValueError("as if a key could not be read")
+
+    async def refusing(events: Sequence[Event], *, work: Any) -> None:
+        if any(event.key == "K1" for event in events):
+            raise ValueError("was not prepared")
+        await apply(events, work=work)
+
+    applier = Applier(
+        echo.database,
+        echo.units,
+        EventTypes([PositionChanged], {}, {}),
+        refusing,
+        EventStore(echo.settings),
+        200,
+        prepare=prepare,
+    )
+    await applier.apply([echo.event(1), echo.event(1, key="K2")], [], nothing)
+
+    assert [row["key"] for row in await echo.parked()] == ["K1"]
+    assert await echo.notes("K2") == [1]
