@@ -124,9 +124,7 @@ class Gateway:
         self.draining = True
         for socket in tuple(self.sockets):
             self._send_away(socket)
-        await asyncio.gather(
-            self.starts.waiting.settled(SETTLE_S), self.sends.waiting.settled(SETTLE_S)
-        )
+        await asyncio.gather(self.starts.settled(SETTLE_S), self.sends.settled(SETTLE_S))
         await self.marks.settled(SETTLE_S / 4)
         await self.sessions.waiting.settled(SETTLE_S / 2)
         self.feeds.close()

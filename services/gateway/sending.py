@@ -1,44 +1,31 @@
-"""Messages that clients send, submitted together with what others of the tenant send."""
+"""Messages that clients send."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from interchange.message.v1.message_pb2 import Message
-from interchange.message.v1.message_service_pb2 import SendMessageRequest, Submission
+from interchange.message.v1.message_service_pb2 import (
+    SendMessageRequest,
+    SendMessageResult,
+    Submission,
+)
 
-from services.common.errors import InvalidArgument, PermissionDenied, ResourceExhausted
+from services.common.errors import InvalidArgument, PermissionDenied
 from services.gateway import frames_out, metrics, translation
-from services.gateway.codec import encode
 from services.gateway.frames_in import Send
-from services.gateway.gathering import Gatherer
-from services.gateway.refusals import of_status, refusal
+from services.gateway.submitting import Submitter
 from services.gateway.subscription import Reader
 from services.gateway.upstream import Upstream
 
-BATCH_MAX = 500
-BATCH_BYTES_MAX = 2 * 1024 * 1024
-"""Well below what a message of gRPC may have."""
-
-
-class _Sending(NamedTuple):
-    reader: Reader
-    ref: str
-    submission: Submission
-
 
 class Sends:
-    """Submits messages: one batch a tenant at a time, which keeps the order of each sender."""
+    """Submits messages."""
 
     def __init__(self, upstream: Upstream, stored: Callable[[str, Message], None]) -> None:
         """`stored` hears of each message that was, before a push can bring it."""
         self._upstream = upstream
         self._stored = stored
-        self.waiting: Gatherer[_Sending] = Gatherer(
-            self._submit,
-            BATCH_MAX,
-            weigh=lambda each: each.submission.ByteSize(),
-            weight_max=BATCH_BYTES_MAX,
-        )
+        self._submitter = Submitter(self._submit, _sent, "messages", self._tell)
+        self.settled = self._submitter.settled
 
     def add(self, reader: Reader, frame: Send) -> None:
         """Take a message; its sender is answered by `sent` or `error`.
@@ -51,35 +38,29 @@ class Sends:
         subscription = reader.subscriptions.get(frame.conversation_id)
         customer_id = subscription.feed.customer_id if subscription else ""
         sender = translation.as_sender(caller, customer_id)
-        submission = Submission(sender=sender, request=_request(frame))
-        if not self.waiting.add(caller.tenant_id, _Sending(reader, frame.ref, submission)):
-            raise ResourceExhausted(
-                "TOO_MANY_WAITING", "too many messages of this tenant are waiting"
-            )
+        self._submitter.add(reader, frame.ref, Submission(sender=sender, request=_request(frame)))
 
-    async def _submit(self, tenant_id: str, batch: list[_Sending]) -> None:
-        metrics.BATCH.observe(len(batch))
-        try:
-            results = await self._upstream.submit(tenant_id, [each.submission for each in batch])
-        except Exception as error:
-            for each in batch:
-                each.reader.send(encode(refusal(error, each.ref)))
-            return
-        for each, result in zip(batch, results, strict=True):
-            if result.HasField("error"):
-                frame: frames_out.ServerFrame = of_status(result.error, each.ref)
-            else:
-                frame = frames_out.Sent(
-                    result.message.conversation_id,
-                    result.message.client_message_id,
-                    result.message.sequence,
-                    result.message.message_id,
-                    ref=each.ref,
-                )
-            each.reader.send(encode(frame))
+    async def _submit(
+        self, tenant_id: str, submissions: Sequence[Submission]
+    ) -> Sequence[SendMessageResult]:
+        metrics.BATCH.observe(len(submissions))
+        return await self._upstream.submit(tenant_id, submissions)
+
+    def _tell(self, tenant_id: str, results: Sequence[SendMessageResult]) -> None:
         for result in results:
             if result.HasField("message"):
                 self._stored(tenant_id, result.message)
+
+
+def _sent(result: SendMessageResult, ref: str) -> frames_out.Sent:
+    message = result.message
+    return frames_out.Sent(
+        message.conversation_id,
+        message.client_message_id,
+        message.sequence,
+        message.message_id,
+        ref=ref,
+    )
 
 
 def _request(frame: Send) -> SendMessageRequest:
