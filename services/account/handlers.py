@@ -15,7 +15,7 @@ from services.account.repository import Accounts
 from services.common import ids, pagination, requests
 from services.common.clock import BusinessClock
 from services.common.errors import AlreadyExists, InterchangeError, NotFound
-from services.common.requests import Answer, RequestKey
+from services.common.requests import Answered, RequestKey
 from services.common.work import WorkUnits
 
 Outcome: TypeAlias = account_pb2.Account | InterchangeError
@@ -33,18 +33,16 @@ class CreateAccount:
 class _Creation:
     """A batch being decided: what exists, and what is new so far."""
 
-    answers: dict[tuple[str, str], Answer]
+    answered: Answered[account_pb2.Account]
     taken: set[str]
     accounts: list[Account] = field(default_factory=list)
     messages: list[account_pb2.Account] = field(default_factory=list)
-    requests: list[RequestKey] = field(default_factory=list)
-    responses: list[bytes] = field(default_factory=list)
 
     def decide(self, request: RequestKey, account: Account) -> account_pb2.Account:
         """Return the first answer of a repeat, else take the account on."""
-        first = requests.first_answer(request, self.answers)
+        first = self.answered.first(request)
         if first is not None:
-            return account_pb2.Account.FromString(first)
+            return first
         if account.account_id in self.taken:
             raise AlreadyExists(
                 "ACCOUNT_EXISTS",
@@ -55,12 +53,7 @@ class _Creation:
         self.taken.add(account.account_id)
         self.accounts.append(account)
         self.messages.append(message)
-        if request.key:
-            response = message.SerializeToString()
-            self.answers[request.rpc, request.key] = Answer(request.body_hash, response)
-            self.requests.append(request)
-            self.responses.append(response)
-        return message
+        return self.answered.give(request, message)
 
 
 async def create_accounts(
@@ -98,13 +91,14 @@ async def _create_accounts(
     async with uow.tenant(tenant_id) as work:
         await work.repository.lock(tenant_id, valid)
         keys = [command.request for command in commands]
-        answers = await work.repository.requests.find(tenant_id, keys)
-        creation = _Creation(answers, set(await work.repository.standings(tenant_id, valid)))
+        known = await work.repository.requests.find(tenant_id, keys)
+        answered = Answered(account_pb2.Account, known)
+        creation = _Creation(answered, set(await work.repository.standings(tenant_id, valid)))
         outcomes = [
             _decided(creation, command.request, one)
             for command, one in zip(commands, checked, strict=True)
         ]
-        await work.repository.requests.store(tenant_id, creation.requests, creation.responses)
+        await answered.store(tenant_id, work.repository.requests)
         await work.repository.insert(tenant_id, creation.accounts)
         event_ids = ids.uuid7_batch(len(creation.messages), clock.now_us())
         work.outbox.add(events.accounts_created(tenant_id, event_ids, creation.messages))

@@ -19,7 +19,7 @@ from services.account.transfers import Terms, Transfer, TransferDetails
 from services.common import ids, pagination, requests
 from services.common.clock import BusinessClock
 from services.common.errors import FailedPrecondition, InterchangeError, NotFound
-from services.common.requests import Answer, RequestKey
+from services.common.requests import Answered, RequestKey
 from services.common.work import WorkUnits
 
 Outcome: TypeAlias = account_pb2.Transfer | InterchangeError
@@ -41,18 +41,16 @@ class _Recording:
 
     now: datetime
     transfer_ids: list[str]
-    answers: dict[tuple[str, str], Answer]
+    answered: Answered[account_pb2.Transfer]
     standings: dict[str, Standing]
     last_sequences: dict[str, int] = field(default_factory=dict)
     transfers: list[Transfer] = field(default_factory=list)
-    requests: list[RequestKey] = field(default_factory=list)
-    responses: list[bytes] = field(default_factory=list)
 
     def decide(self, request: RequestKey, terms: Terms) -> account_pb2.Transfer:
         """Return the first answer of a repeat, else take the transfer on."""
-        first = requests.first_answer(request, self.answers)
+        first = self.answered.first(request)
         if first is not None:
-            return account_pb2.Transfer.FromString(first)
+            return first
         account_id = terms.account_id
         standing = self.standings.get(account_id)
         if standing is None:
@@ -67,14 +65,9 @@ class _Recording:
         transfer_id = self.transfer_ids[len(self.transfers)]
         transfer = Transfer(transfer_id, terms, sequence, self.now)
         message = events.transfer_message(transfer)
-        response = message.SerializeToString()
         self.last_sequences[account_id] = sequence
         self.transfers.append(transfer)
-        if request.key:
-            self.answers[request.rpc, request.key] = Answer(request.body_hash, response)
-            self.requests.append(request)
-            self.responses.append(response)
-        return message
+        return self.answered.give(request, message)
 
 
 async def create_transfers(
@@ -115,15 +108,16 @@ async def _create_transfers(
     async with uow.tenant(tenant_id) as work:
         await work.repository.lock(tenant_id, account_ids)
         keys = [command.request for command in commands]
-        answers = await work.repository.requests.find(tenant_id, keys)
+        known = await work.repository.requests.find(tenant_id, keys)
+        answered = Answered(account_pb2.Transfer, known)
         standings = await work.repository.standings(tenant_id, account_ids)
         transfer_ids = ids.uuid7_batch(len(commands), clock.now_us())
-        recording = _Recording(clock.now(), transfer_ids, answers, standings)
+        recording = _Recording(clock.now(), transfer_ids, answered, standings)
         outcomes = [
             _decided(recording, command.request, one)
             for command, one in zip(commands, checked, strict=True)
         ]
-        await work.repository.requests.store(tenant_id, recording.requests, recording.responses)
+        await recording.answered.store(tenant_id, work.repository.requests)
         await work.repository.insert_transfers(tenant_id, recording.transfers)
         await work.repository.advance(tenant_id, recording.last_sequences)
         work.outbox.add(events.transfers_recorded(tenant_id, recording.transfers))

@@ -13,7 +13,7 @@ from services.agent.floor import Tools, open_floor
 from services.agent.profile import Details
 from services.common import pagination, requests
 from services.common.errors import AlreadyExists, InterchangeError, NotFound
-from services.common.requests import Answer, RequestKey
+from services.common.requests import Answered, RequestKey
 
 Outcome: TypeAlias = agent_pb2.Agent | InterchangeError
 
@@ -32,17 +32,15 @@ class CreateAgent:
 class _Creation:
     """A batch being decided: what exists, and what is new so far."""
 
-    answers: dict[tuple[str, str], Answer]
+    answered: Answered[agent_pb2.Agent]
     taken: set[str]
     agents: list[Agent] = field(default_factory=list)
-    requests: list[RequestKey] = field(default_factory=list)
-    responses: list[bytes] = field(default_factory=list)
 
     def decide(self, request: RequestKey, agent: Agent) -> agent_pb2.Agent:
         """Return the first answer of a repeat, else take the agent on."""
-        first = requests.first_answer(request, self.answers)
+        first = self.answered.first(request)
         if first is not None:
-            return agent_pb2.Agent.FromString(first)
+            return first
         if agent.agent_id in self.taken:
             raise AlreadyExists(
                 "AGENT_EXISTS",
@@ -52,12 +50,7 @@ class _Creation:
         message = messages.agent(agent)
         self.taken.add(agent.agent_id)
         self.agents.append(agent)
-        if request.key:
-            response = message.SerializeToString()
-            self.answers[request.rpc, request.key] = Answer(request.body_hash, response)
-            self.requests.append(request)
-            self.responses.append(response)
-        return message
+        return self.answered.give(request, message)
 
 
 async def create_agents(
@@ -87,8 +80,9 @@ async def _create_agents(
     valid = sorted({one.agent_id for one in checked if isinstance(one, Profile)})
     async with tools.uow.tenant(tenant_id, lock=valid) as work:
         repository, now = work.repository, tools.clock.now()
-        answers = await repository.keys.find(tenant_id, [command.request for command in commands])
-        creation = _Creation(answers, set(await repository.find(tenant_id, valid)))
+        known = await repository.keys.find(tenant_id, [command.request for command in commands])
+        answered = Answered(agent_pb2.Agent, known)
+        creation = _Creation(answered, set(await repository.find(tenant_id, valid)))
         outcomes: list[Outcome] = []
         for command, one in zip(commands, checked, strict=True):
             if isinstance(one, InterchangeError):
@@ -99,7 +93,7 @@ async def _create_agents(
                 outcomes.append(creation.decide(command.request, agent))
             except InterchangeError as error:
                 outcomes.append(error)
-        await repository.keys.store(tenant_id, creation.requests, creation.responses)
+        await creation.answered.store(tenant_id, repository.keys)
         await repository.insert(tenant_id, creation.agents)
         event_ids = tools.ids.batch(len(creation.agents), tools.clock.now_us())
         work.outbox.add(events.created(tenant_id, creation.agents, event_ids))

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import structlog
 from google.protobuf.message import Message
@@ -20,6 +20,7 @@ from services.common.db import Connection, Database
 from services.common.errors import Aborted, AlreadyExists, Violation
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 FIELD = "request_id"
 ATTEMPTS_MAX = 3
@@ -98,6 +99,40 @@ class Requests(Protocol):
         Requests without a key are left out; no key may come twice.
         """
         ...
+
+
+class Answered(Generic[M]):
+    """The answers to a batch of requests: those given before, and those given now.
+
+    A key that comes twice in one batch is a repeat, too.
+    """
+
+    def __init__(self, kind: type[M], known: Answers) -> None:
+        self._kind = kind
+        self._answers = dict(known)
+        self._requests: list[RequestKey] = []
+        self._responses: list[bytes] = []
+
+    def first(self, request: RequestKey) -> M | None:
+        """Return the first answer of a request, None when it has none yet.
+
+        Raises AlreadyExists when the key came with another body.
+        """
+        response = first_answer(request, self._answers)
+        return None if response is None else self._kind.FromString(response)
+
+    def give(self, request: RequestKey, message: M) -> M:
+        """Return the answer to a request, and remember it where that has a key."""
+        if request.key:
+            response = message.SerializeToString()
+            self._answers[request.rpc, request.key] = Answer(request.body_hash, response)
+            self._requests.append(request)
+            self._responses.append(response)
+        return message
+
+    async def store(self, tenant_id: str, table: Requests) -> None:
+        """Store the answers given now; raises KeyTaken when there is one already."""
+        await table.store(tenant_id, self._requests, self._responses)
 
 
 class PostgresRequests(Requests):

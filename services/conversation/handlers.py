@@ -14,7 +14,7 @@ from services.common.clock import BusinessClock
 from services.common.errors import FailedPrecondition, InterchangeError, NotFound
 from services.common.identity import AGENT, CUSTOMER, Caller
 from services.common.personal import Keys, Seal
-from services.common.requests import Answer, RequestKey
+from services.common.requests import Answered, RequestKey
 from services.common.work import WorkUnits
 from services.conversation import domain, events, inputs
 from services.conversation.commands import Change, Start
@@ -32,26 +32,13 @@ PAGE_SIZE_MAX = 500
 class _Batch:
     """A batch being decided: what was answered before, and what is new so far."""
 
-    answers: dict[tuple[str, str], Answer]
+    answered: Answered[pb.Conversation]
     steps: list[Step] = field(default_factory=list)
-    requests: list[RequestKey] = field(default_factory=list)
-    responses: list[bytes] = field(default_factory=list)
-
-    def first_answer(self, request: RequestKey) -> pb.Conversation | None:
-        """Return what the same request was answered with; raises when the key had another body."""
-        first = requests.first_answer(request, self.answers)
-        return None if first is None else pb.Conversation.FromString(first)
 
     def take(self, request: RequestKey, steps: Sequence[Step]) -> pb.Conversation:
         """Take steps on and return what their caller is answered."""
         self.steps += steps
-        message = events.resource(domain.last(steps))
-        if request.key:
-            response = message.SerializeToString()
-            self.answers[request.rpc, request.key] = Answer(request.body_hash, response)
-            self.requests.append(request)
-            self.responses.append(response)
-        return message
+        return self.answered.give(request, events.resource(domain.last(steps)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +72,14 @@ async def _start(
     # Without locks: nobody else knows these keys before the commit.
     async with uow.tenant(tenant_id) as work:
         keys = [command.request for command in commands]
-        batch = _Batch(await work.repository.requests.find(tenant_id, keys))
+        known_answers = await work.repository.requests.find(tenant_id, keys)
+        batch = _Batch(Answered(pb.Conversation, known_answers))
         sealed: list[Sealed] = []
         outcomes = [
             _started(batch, command, given, number, sealed)
             for number, command in enumerate(commands)
         ]
-        await work.repository.requests.store(tenant_id, batch.requests, batch.responses)
+        await batch.answered.store(tenant_id, work.repository.requests)
         newest = {step.after.conversation_id: step.after for step in batch.steps}
         await work.repository.insert(tenant_id, list(newest.values()))
         event_ids = ids.uuid7_batch(len(batch.steps), given.now_us)
@@ -103,7 +91,7 @@ def _started(
     batch: _Batch, command: Start, given: _New, number: int, sealed: list[Sealed]
 ) -> Outcome:
     try:
-        first = batch.first_answer(command.request)
+        first = batch.answered.first(command.request)
         if first is not None:
             return first
         seal = given.seals.get(command.customer_id)
@@ -167,11 +155,12 @@ async def _change(
     named = sorted({command.conversation_id for command in commands})
     async with uow.tenant(tenant_id, named) as work:
         keys = [command.request for command in commands]
-        batch = _Batch(await work.repository.requests.find(tenant_id, keys))
+        known_answers = await work.repository.requests.find(tenant_id, keys)
+        batch = _Batch(Answered(pb.Conversation, known_answers))
         known = dict(await work.repository.load({(tenant_id, one) for one in named}))
         now_us = clock.now_us()
         outcomes = [_changed(batch, tenant_id, command, known, now_us) for command in commands]
-        await work.repository.requests.store(tenant_id, batch.requests, batch.responses)
+        await batch.answered.store(tenant_id, work.repository.requests)
         moved = {(tenant_id, step.after.conversation_id): step.after for step in batch.steps}
         await work.repository.update(moved)
         event_ids = ids.uuid7_batch(len(batch.steps), now_us)
@@ -189,7 +178,7 @@ def _changed(
     key = (tenant_id, command.conversation_id)
     try:
         # First: who transferred a conversation sees it no more, and may ask again.
-        first = batch.first_answer(command.request)
+        first = batch.answered.first(command.request)
         if first is not None:
             return first
         conversation = seen(command.caller, known.get(key))
