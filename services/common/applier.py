@@ -61,13 +61,15 @@ class Applier(Generic[R]):
     ) -> None:
         """Apply a batch and move its offsets, in one transaction."""
         try:
-            await self._attempt(events, dead, advance, self._together)
+            locks = await self._handling.prepare(events)
+            await self._attempt(events, dead, advance, self._together, locks)
         except TRANSIENT:
             raise
         except Exception as error:
             # One event spoils the batch: find it by halves, and park its key.
             log.warning("batch failed", service=self._database.service, error=repr(error))
-            await self._attempt(events, dead, advance, self._by_halves)
+            locks = await self._locks(events)
+            await self._attempt(events, dead, advance, self._by_halves, locks)
 
     async def _attempt(
         self,
@@ -75,8 +77,8 @@ class Applier(Generic[R]):
         dead: Sequence[DeadLetter],
         advance: Callable[[Connection], Awaitable[None]],
         run: "Callable[[Connection, Admission], Awaitable[None]]",
+        locks: Sequence[int],
     ) -> None:
-        locks = await self._locks(events, alone=run == self._by_halves)
         # Spans around the transaction: they end with its commit.
         async with _spans(self._database, events), self._database.pipeline(locks) as connection:
             await advance(connection)
@@ -96,15 +98,13 @@ class Applier(Generic[R]):
         self._applied.inc(len(admission.ready))
         self._repeated.inc(admission.repeats)
 
-    async def _locks(self, events: Sequence[Event], *, alone: bool) -> list[int]:
-        """Return the locks to take; once one event is being looked for, even without them."""
+    async def _locks(self, events: Sequence[Event]) -> list[int]:
+        """Return the locks of a batch that one event spoils, none when even that can't be told."""
         try:
             return await self._handling.prepare(events)
         except TRANSIENT:
             raise
         except Exception as error:
-            if not alone:
-                raise
             log.error("not prepared", service=self._database.service, error=repr(error))
             return []
 

@@ -7,7 +7,7 @@ left to a call of its own, which takes its time and has its own answer.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from services.common.access import may_see
 from services.common.clock import BusinessClock
@@ -19,11 +19,14 @@ from services.message.marks import MarkRow
 from services.message.ports import Units
 from services.message.reading import Page, Resumed
 
+RowT = TypeVar("RowT", MessageRow, MarkRow)
+
 PATIENCE_S = 0.25
 """How long conversations that were just made are awaited, together."""
 PAGE_SIZE = 50
 PAGE_BYTES_MAX = 16 * 1024
-ANSWER_BYTES_MAX = 2 * 1024 * 1024
+READ_BYTES_MAX = 1024 * 1024
+"""Of the two reads that an answer may take, each: it fits into one message of gRPC."""
 
 
 class Alone(Enum):
@@ -53,30 +56,35 @@ class Resuming:
 
     async def many(self, tenant_id: str, coming: Sequence[Coming]) -> list[Resumed | Alone]:
         """Return what each missed, or why he is to be answered alone."""
-        names = {one.conversation_id for one in coming}
+        answers = await self._read(tenant_id, coming)
+        awaited = {answer for answer in answers if isinstance(answer, Awaited)}
+        if awaited and await self._arrivals.wait(tenant_id, awaited, PATIENCE_S):
+            late = [place for place, one in enumerate(answers) if isinstance(one, Awaited)]
+            again = await self._read(tenant_id, [coming[place] for place in late])
+            for place, answer in zip(late, again, strict=True):
+                answers[place] = answer
+        return [Alone.AWAITED if isinstance(one, Awaited) else one for one in answers]
+
+    async def _read(
+        self, tenant_id: str, coming: Sequence[Coming]
+    ) -> list[Resumed | Alone | Awaited]:
+        """Return what each missed, why he is to be answered alone, or what he came ahead of."""
         async with self._uow.reading(tenant_id) as reads:
-            known = await reads.conversations(tenant_id, names)
-        awaited = {wait for one in coming if (wait := self._awaited(one, known)) is not None}
-        if awaited:
-            await self._arrivals.wait(tenant_id, awaited, PATIENCE_S)
-        async with self._uow.reading(tenant_id) as reads:
-            if awaited:
-                known = await reads.conversations(tenant_id, names)
+            known = await reads.conversations(tenant_id, {one.conversation_id for one in coming})
             simple = [one for one in coming if _is_simple(one, known.get(one.conversation_id))]
             after: dict[str, int] = {}
             for one in simple:
                 least = min(one.after, after.get(one.conversation_id, one.after))
                 after[one.conversation_id] = least
-            pages = _by_conversation(
-                await reads.pages_up(tenant_id, after, PAGE_SIZE, PAGE_BYTES_MAX) if after else ()
-            )
-            marks = await reads.marks_of_many(tenant_id, after) if after else ()
-        marked: defaultdict[str, list[MarkRow]] = defaultdict(list)
-        for row in marks:
-            marked[row.conversation_id].append(row)
-        answers = _answers(coming, set(simple), known, pages, marked)
+            rows, marks = [], []
+            if after:
+                rows = await reads.pages_up(tenant_id, after, PAGE_SIZE, PAGE_BYTES_MAX)
+                marks = await reads.marks_of_many(tenant_id, after)
+        answers = _answers(
+            coming, set(simple), known, _by_conversation(rows), _by_conversation(marks)
+        )
         return [
-            Alone.AWAITED if answer is Alone.SPECIAL and self._awaited(one, known) else answer
+            (self._awaited(one, known) or answer) if answer is Alone.SPECIAL else answer
             for one, answer in zip(coming, answers, strict=True)
         ]
 
@@ -104,8 +112,8 @@ def _may_see(one: Coming, conversation: Conversation) -> bool:
     return may_see(one.caller, conversation.customer_id, conversation.agent_id)
 
 
-def _by_conversation(rows: Sequence[MessageRow]) -> Mapping[str, list[MessageRow]]:
-    found: defaultdict[str, list[MessageRow]] = defaultdict(list)
+def _by_conversation(rows: Sequence[RowT]) -> Mapping[str, list[RowT]]:
+    found: defaultdict[str, list[RowT]] = defaultdict(list)
     for row in rows:
         found[row.conversation_id].append(row)
     return found
@@ -119,7 +127,7 @@ def _answers(
     marks: Mapping[str, list[MarkRow]],
 ) -> list[Resumed | Alone]:
     """Return an answer each, as long as all of them fit into one message."""
-    left = ANSWER_BYTES_MAX
+    left = READ_BYTES_MAX
     answers: list[Resumed | Alone] = []
     for one in coming:
         if one not in simple or left < 0:
